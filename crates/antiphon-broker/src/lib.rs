@@ -1,0 +1,1 @@
+//! The seam between Antiphon's callers and workers and any broker.

@@ -1,0 +1,1 @@
+//! Engine and journal in this process, behind the broker seam.

@@ -1,0 +1,1 @@
+//! Antiphon's sans-IO state machine of calls, leases, slots and outcomes.

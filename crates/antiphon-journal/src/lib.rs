@@ -1,0 +1,1 @@
+//! A segmented, recycled, group-committed log behind a storage trait.

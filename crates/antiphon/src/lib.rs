@@ -1,0 +1,1 @@
+//! Typed, durable, sub-millisecond asynchronous calls, answered exactly once.
