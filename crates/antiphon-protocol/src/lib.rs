@@ -1,1 +1,33 @@
-//! What all sides of Antiphon agree on: calls, outcomes, ids, status codes, names.
+//! What all sides of Antiphon agree on: calls, outcomes, ids, names, status codes, defaults.
+//!
+//! This crate holds plain data. It does no I/O, reads no clock and no randomness, and knows neither the wire's
+//! bytes nor the journal's.
+#![no_std]
+
+extern crate alloc;
+
+mod call;
+mod code;
+pub mod defaults;
+mod id;
+mod inspect;
+mod name;
+mod offer;
+mod outcome;
+mod payload;
+mod route;
+mod state;
+
+pub use call::{Call, Keys, Start};
+pub use code::Code;
+pub use id::{CallId, CallerId, Epoch, IncarnationId, LeaseTag, ParseCallIdError, Tag};
+pub use inspect::{
+    Answer, AttemptRecord, BrokerStatus, CallFilter, CallStatus, CancelAnswer, Knowledge, ProcedureStatus, Query,
+    WorkerStatus,
+};
+pub use name::{Key, Name, NameError};
+pub use offer::{HeldLease, Offer, OfferedProcedure, Schema, SchemaParameter};
+pub use outcome::{Failure, Outcome, Settlement};
+pub use payload::{ContentType, Payload};
+pub use route::{Backoff, Durability, Priority, PriorityError, Route};
+pub use state::State;

@@ -1,0 +1,129 @@
+//! What a broker can do, as enums rather than booleans, so that callers can be told exactly what they get.
+
+/// What a broker can do. What it lacks is emulated by its adapter or refused before anything is sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Capabilities {
+    /// What an acceptance of a durable call means.
+    pub accepted: AcceptedMeans,
+    /// Whether calls are durable when they do not say.
+    pub durable_by_default: bool,
+    /// Where a late settlement of a lost lease is rejected.
+    pub fencing: Fencing,
+    /// Which calls a cancellation reaches.
+    pub cancel: CancelReach,
+    /// How an outcome is found again.
+    pub attach: Attach,
+    /// Serial order by key.
+    pub ordering: Ordering,
+    /// Submissions with one key are one call.
+    pub idempotency: Idempotency,
+    /// Calls that start later.
+    pub delay: Delay,
+    /// Procedures called with an outcome.
+    pub callbacks: Callbacks,
+    /// Calls that settle together.
+    pub groups: Support,
+    /// Whether a call stays in the broker until a slot is free.
+    pub late_binding: Support,
+    /// Whether classes of priority are heeded.
+    pub priorities: Support,
+    /// Inboxes with names.
+    pub named_inboxes: Support,
+    /// The largest payload, in bytes.
+    pub payload_bytes_max: u32,
+}
+
+/// What an acceptance of a durable call means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AcceptedMeans {
+    /// Its record was fsynced.
+    Fsynced,
+    /// A majority of servers has it.
+    Replicated,
+    /// It is in memory: durable calls are refused.
+    Memory,
+}
+
+/// Where a late settlement of a lost lease is rejected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fencing {
+    /// At the broker, when it settles.
+    AtSettle,
+    /// At the caller, which surfaces one outcome.
+    AtCaller,
+    /// Nowhere.
+    None,
+}
+
+/// Which calls a cancellation reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CancelReach {
+    /// Waiting and running calls.
+    Running,
+    /// Waiting calls only.
+    Queued,
+    /// None.
+    None,
+}
+
+/// How an outcome is found again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attach {
+    /// By the call's id.
+    ById,
+    /// Only by its inbox.
+    InboxOnly,
+}
+
+/// Serial order by key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ordering {
+    /// By ordering lane, over procedures.
+    Lanes,
+    /// By partition of the key.
+    Partitions,
+    /// None.
+    None,
+}
+
+/// Submissions with one key are one call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Idempotency {
+    /// By idempotency key, with the stored outcome.
+    ByKey,
+    /// By call id only.
+    ById,
+}
+
+/// Calls that start later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delay {
+    /// At the millisecond.
+    Exact,
+    /// In steps.
+    Stepped,
+    /// Not at all.
+    None,
+}
+
+/// Procedures called with an outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Callbacks {
+    /// In the settlement's record.
+    Atomic,
+    /// At least once.
+    AtLeastOnce,
+    /// Not at all.
+    None,
+}
+
+/// Whether there is such a thing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Support {
+    /// There is.
+    Native,
+    /// The adapter makes it.
+    Emulated,
+    /// There is not.
+    Refused,
+}

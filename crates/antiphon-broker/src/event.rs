@@ -1,0 +1,104 @@
+//! What a broker tells callers and workers.
+
+use antiphon_protocol::{CallId, CancelAnswer, Epoch, Failure, LeaseTag, Outcome, Payload, State, Tag};
+
+/// One thing a broker tells a sink.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// To a caller: the broker has the call, durably if it is durable.
+    Accepted {
+        /// The caller's tag.
+        tag: Tag,
+        /// The call; another than the one submitted when an idempotency key found an earlier one.
+        id: CallId,
+        /// Whether the broker had it before.
+        duplicate: bool,
+    },
+    /// To a caller: the broker does not take the call (or does not know it, after an attach).
+    Refused {
+        /// The caller's tag.
+        tag: Tag,
+        /// Why.
+        failure: Failure,
+    },
+    /// To a caller: the call has settled. Delivered again after a reconnect until it is acknowledged.
+    Outcome {
+        /// The tag under which this caller asked for it; 0 in a named inbox.
+        tag: Tag,
+        /// The call.
+        id: CallId,
+        /// The terminal state.
+        state: State,
+        /// How many attempts were started.
+        attempts: u16,
+        /// The outcome.
+        outcome: Outcome,
+    },
+    /// To a caller: what came of a cancellation.
+    CancelAnswered {
+        /// The call.
+        id: CallId,
+        /// What came of it.
+        answer: CancelAnswer,
+    },
+    /// To a worker: run this.
+    Lease(Box<Lease>),
+    /// To a worker: stop this attempt, then report [`antiphon_protocol::Settlement::Stop`] (or whatever it ended with).
+    CancelAsked {
+        /// Which lease.
+        lease: LeaseTag,
+    },
+    /// To a worker: the report is recorded.
+    Settled {
+        /// Which lease.
+        lease: LeaseTag,
+    },
+    /// To a worker: that lease is not current; nothing was recorded, and its attempt should stop.
+    Stale {
+        /// Which lease.
+        lease: LeaseTag,
+    },
+    /// To a worker: an operator asks it to drain.
+    DrainAsked,
+    /// More can be submitted or reported.
+    Writable,
+    /// Connected. Held leases that are not in `kept` are stale.
+    Up {
+        /// The broker's start; a change means that volatile calls of the start before are gone.
+        epoch: Epoch,
+        /// Of the leases a worker brought along, those it still holds.
+        kept: Vec<LeaseTag>,
+    },
+    /// Not connected any more; the broker's side reconnects by itself unless `last`.
+    Down {
+        /// Why.
+        reason: String,
+        /// Whether it is given up: closed, fenced by a newer session, or refused.
+        last: bool,
+    },
+}
+
+/// The right to run one attempt of a call.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Names it; the token fences it.
+    pub lease: LeaseTag,
+    /// The call.
+    pub call: CallId,
+    /// The place of the procedure in the worker's offer.
+    pub procedure: u32,
+    /// Which attempt, counted from 1.
+    pub attempt: u16,
+    /// How many attempts there may be.
+    pub attempts_max: u16,
+    /// How long the lease lasts without being extended, in milliseconds.
+    pub lease_ms: u32,
+    /// Bound on this attempt in milliseconds; 0 is none.
+    pub attempt_timeout_ms: u32,
+    /// What remains until the call's deadline, in milliseconds; 0 is no deadline.
+    pub deadline_ms: u64,
+    /// The arguments.
+    pub payload: Payload,
+    /// W3C trace context, as the caller gave it.
+    pub trace: Option<Box<str>>,
+}

@@ -1,0 +1,48 @@
+//! The defaults of the product, each in one place; `docs/defaults.md` lists them and a test holds the two together.
+
+/// How often a call is tried, the first time included.
+pub const ATTEMPTS: u16 = 3;
+/// Bound of the wait before the second attempt.
+pub const BACKOFF_FIRST_MS: u32 = 200;
+/// What each further bound is multiplied by, in tenths.
+pub const BACKOFF_FACTOR_TENTHS: u16 = 20;
+/// The largest wait between two attempts.
+pub const BACKOFF_MAX_MS: u32 = 60_000;
+/// How long a lease lasts without being extended.
+pub const LEASE_MS: u32 = 10_000;
+/// A worker extends its leases after this part of their length.
+pub const LEASE_RENEWALS: u32 = 3;
+/// How long an anonymous inbox outlives its connection.
+pub const INBOX_GRACE_MS: u64 = 30_000;
+/// Deadline of a call that is awaited directly; a submitted one has none.
+pub const AWAITED_DEADLINE_MS: u64 = 30_000;
+/// The class of a call that names none.
+pub const PRIORITY: u8 = 4;
+/// How long an outcome stays readable.
+pub const OUTCOME_RETENTION_MS: u64 = 24 * 3_600_000;
+/// How many bytes of outcomes a procedure may keep; the oldest go first.
+pub const OUTCOME_RETENTION_BYTES: u64 = 256 << 20;
+/// How long a dead letter is kept.
+pub const DEAD_LETTER_RETENTION_MS: u64 = 30 * 24 * 3_600_000;
+/// How long an idempotency key is remembered after its call has settled.
+pub const IDEMPOTENCY_WINDOW_MS: u64 = 24 * 3_600_000;
+/// The largest payload, in bytes.
+pub const PAYLOAD_BYTES_MAX: u32 = 16 << 20;
+/// How many leases a call may lose as the only suspect before it is dead.
+pub const LOST_LEASES_MAX: u8 = 3;
+/// How many unsettled calls a broker holds.
+pub const CALLS_MAX: u32 = 10_000_000;
+/// How much of the disk a broker fills, in percent.
+pub const DISK_PERCENT_MAX: u8 = 80;
+/// How long a draining worker waits for what runs.
+pub const DRAIN_MS: u64 = 30_000;
+/// How many calls a worker runs at a time.
+pub const SLOTS: u32 = 16;
+/// Where a broker listens.
+pub const LISTEN: &str = "127.0.0.1:7400";
+/// Where a broker serves probes and metrics.
+pub const HTTP: &str = "127.0.0.1:7401";
+/// The directory of a broker that is given none.
+pub const DATA_DIRECTORY: &str = "./antiphon-data";
+/// A connection that sends nothing for this long is pinged; after twice this long it is closed.
+pub const HEARTBEAT_MS: u32 = 15_000;

@@ -1,0 +1,238 @@
+//! Questions that operators and late callers ask a broker, and its answers.
+
+use crate::{CallId, Code, Epoch, Name, State};
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// A question to the broker. Questions change nothing, but for the last three.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Query {
+    /// Where a call stands.
+    Status(CallId),
+    /// Calls that match, newest first; answered by [`Answer::Calls`].
+    Calls(CallFilter),
+    /// All procedures with calls or workers.
+    Procedures,
+    /// All workers.
+    Workers,
+    /// The broker itself.
+    Broker,
+    /// Ask a worker, by its name or all of that name, to drain.
+    Drain(Name),
+    /// Submit a dead letter anew, under the given new id.
+    Revive {
+        /// The dead letter.
+        dead: CallId,
+        /// The id of the new call.
+        id: CallId,
+    },
+    /// Forget a dead letter.
+    Purge(CallId),
+}
+
+/// Which calls.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CallFilter {
+    /// Only in this state.
+    pub state: Option<State>,
+    /// Only of this procedure.
+    pub procedure: Option<Name>,
+    /// Only of this tenant.
+    pub tenant: Option<Name>,
+    /// Only submitted at or after this wall-clock time, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// At most this many; 0 is 100.
+    pub limit: u32,
+}
+
+/// An answer to a [`Query`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`Query::Status`].
+    Status(Knowledge),
+    /// To [`Query::Calls`].
+    Calls(Vec<CallStatus>),
+    /// To [`Query::Procedures`].
+    Procedures(Vec<ProcedureStatus>),
+    /// To [`Query::Workers`].
+    Workers(Vec<WorkerStatus>),
+    /// To [`Query::Broker`].
+    Broker(BrokerStatus),
+    /// To [`Query::Drain`]: how many workers were asked.
+    Asked(u32),
+    /// To [`Query::Revive`]: the new call.
+    Revived(CallId),
+    /// To [`Query::Purge`].
+    Purged,
+    /// The question could not be carried out.
+    Refused {
+        /// Why, as a code.
+        code: Code,
+        /// Why, in words.
+        message: String,
+    },
+}
+
+/// What a broker knows of an id.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Knowledge {
+    /// The call is kept.
+    Known(CallStatus),
+    /// The broker has never seen this id.
+    NeverSeen,
+    /// The id is older than what the broker remembers: it may have been a call, or not.
+    TooOldToSay,
+}
+
+/// Where a call stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CallStatus {
+    /// The call.
+    pub id: CallId,
+    /// Its procedure.
+    pub procedure: Name,
+    /// Its tenant.
+    pub tenant: Option<Name>,
+    /// Its state.
+    pub state: State,
+    /// Its class.
+    pub priority: u8,
+    /// Whether it is durable.
+    pub durable: bool,
+    /// When it was accepted, in milliseconds since 1970.
+    pub submitted_ms: u64,
+    /// When it settled, becomes due, or was leased, by its state; 0 for a ready call.
+    pub since_ms: u64,
+    /// When its deadline passes, in milliseconds since 1970; 0 is none.
+    pub deadline_ms: u64,
+    /// How many attempts were started.
+    pub attempts: u16,
+    /// How many attempts it may have.
+    pub attempts_max: u16,
+    /// How many leases were lost, which are not failed attempts.
+    pub lost_leases: u8,
+    /// The bytes of its arguments, or of its outcome when it is settled.
+    pub payload_bytes: u32,
+    /// The worker that runs it.
+    pub worker: Option<Name>,
+    /// Whether a settled call's attempt has not stopped yet.
+    pub stopping: bool,
+    /// What happened to its attempts, oldest first; the newest few are kept.
+    pub history: Vec<AttemptRecord>,
+}
+
+/// How one attempt ended, when it did not settle the call.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// Which attempt, counted from 1.
+    pub attempt: u16,
+    /// When it ended, in milliseconds since 1970.
+    pub ended_ms: u64,
+    /// With what.
+    pub code: Code,
+    /// In words, at most 512 bytes.
+    pub message: String,
+    /// Where it ran.
+    pub worker: Option<Name>,
+    /// Whether the lease was lost, rather than the attempt failed.
+    pub lost: bool,
+}
+
+/// A procedure's queue and who serves it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ProcedureStatus {
+    /// `service.procedure`.
+    pub procedure: Name,
+    /// Calls by state, in the order of [`State::ALL`].
+    pub calls: [u64; 8],
+    /// How many workers serve it.
+    pub workers: u32,
+    /// How many slots those have.
+    pub slots: u32,
+    /// How long its oldest ready call has waited, in milliseconds.
+    pub oldest_ready_ms: u64,
+    /// Calls settled since the broker started.
+    pub settled: u64,
+}
+
+/// A connected worker.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its name.
+    pub name: Name,
+    /// What it serves.
+    pub procedures: Vec<Name>,
+    /// How many calls it runs at a time.
+    pub slots: u32,
+    /// How many it runs now.
+    pub leased: u32,
+    /// Whether it is connected; one that is not may come back for its leases.
+    pub connected: bool,
+    /// Whether it takes no more calls.
+    pub draining: bool,
+    /// Calls it settled since it connected.
+    pub settled: u64,
+    /// Attempts of it that failed since it connected.
+    pub failed: u64,
+}
+
+/// The broker as a whole. Counters start at zero with the broker.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct BrokerStatus {
+    /// The number of this start.
+    pub epoch: Epoch,
+    /// The broker's version.
+    pub version: String,
+    /// Whether calls are durable when they do not say.
+    pub durable: bool,
+    /// Calls by state, in the order of [`State::ALL`].
+    pub calls: [u64; 8],
+    /// Calls accepted.
+    pub accepted: u64,
+    /// Submissions refused.
+    pub refused: u64,
+    /// Submissions that were a call already known.
+    pub duplicates: u64,
+    /// Leases granted.
+    pub leased: u64,
+    /// Leases lost.
+    pub lost_leases: u64,
+    /// Settlements and extensions refused because their lease was not current.
+    pub stale: u64,
+    /// Calls settled.
+    pub settled: u64,
+    /// Attempts to record a second outcome of a call, all rejected.
+    pub outcomes_rejected: u64,
+    /// Fsyncs of the journal.
+    pub syncs: u64,
+    /// Records appended to the journal.
+    pub records: u64,
+    /// Bytes appended to the journal.
+    pub journal_bytes: u64,
+    /// A running average of one fsync, in microseconds.
+    pub sync_us: u64,
+    /// Open connections.
+    pub connections: u64,
+}
+
+/// What came of asking to cancel a call.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CancelAnswer {
+    /// It had not started and never will.
+    NeverRan,
+    /// It is recorded as cancelled; the attempt on this worker was asked to stop.
+    Stopping {
+        /// Where it runs.
+        worker: Name,
+    },
+    /// It had settled before, in this state.
+    AlreadySettled(State),
+    /// The broker does not know this call.
+    NotFound,
+}

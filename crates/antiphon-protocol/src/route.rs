@@ -1,0 +1,138 @@
+//! A route: everything about a call that many calls share, so that it is sent, kept and looked up once.
+
+use crate::{Name, defaults};
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// Where calls go and how they are to be treated: what all calls made by one client with one set of options share.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Route {
+    /// The procedure, as `service.procedure`.
+    pub procedure: Name,
+    /// The fairness unit; `None` is the tenant without a name.
+    pub tenant: Option<Name>,
+    /// The class; 0 to 9, 9 first.
+    pub priority: Priority,
+    /// Whether the call outlives the broker's memory; `None` takes the broker's class.
+    pub durability: Option<Durability>,
+    /// How often the procedure is tried, the first time included; 1 to 65,535.
+    pub attempts: u16,
+    /// How long to wait before each further attempt.
+    pub backoff: Backoff,
+    /// Bound on one attempt in milliseconds; 0 is none. Running out of it is a retryable failure.
+    pub attempt_timeout_ms: u32,
+    /// Running it twice does no harm, so a first attempt may start before the submission is fsynced.
+    pub idempotent: bool,
+    /// Leased once and never again: losing that lease makes the call dead with `UNKNOWN`.
+    pub at_most_once: bool,
+    /// The hash of the caller's schema of the procedure; 0 is none.
+    pub schema: u64,
+}
+
+impl Route {
+    /// The route to `procedure` with every default.
+    #[must_use]
+    pub const fn new(procedure: Name) -> Self {
+        Self {
+            procedure,
+            tenant: None,
+            priority: Priority::DEFAULT,
+            durability: None,
+            attempts: defaults::ATTEMPTS,
+            backoff: Backoff::DEFAULT,
+            attempt_timeout_ms: 0,
+            idempotent: false,
+            at_most_once: false,
+            schema: 0,
+        }
+    }
+}
+
+/// Whether a call outlives the broker's memory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// Kept in memory: it dies with the broker.
+    Volatile,
+    /// Fsynced before it is acknowledged.
+    Durable,
+}
+
+/// A class of urgency, 0 to 9; 9 goes first, 4 is the default. Classes are weighted, so none starves.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Priority(u8);
+
+impl Priority {
+    /// The class of a call that names none.
+    pub const DEFAULT: Self = Self(defaults::PRIORITY);
+    /// How many classes there are.
+    pub const CLASSES: usize = 10;
+
+    /// Checks and takes a class.
+    ///
+    /// # Errors
+    /// When it is above 9.
+    pub const fn new(class: u8) -> Result<Self, PriorityError> {
+        if class < 10 { Ok(Self(class)) } else { Err(PriorityError(class)) }
+    }
+
+    /// The class as a number, 0 to 9.
+    #[must_use]
+    pub const fn class(self) -> u8 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Priority {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let class = <u8 as Deserialize>::deserialize(deserializer)?;
+        Self::new(class).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The priority is out of range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PriorityError(pub u8);
+
+impl fmt::Display for PriorityError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "priority {} is out of range: it is 0 to 9, 9 first", self.0)
+    }
+}
+
+impl core::error::Error for PriorityError {}
+
+/// The wait before attempt n+1: `first × factor^(n−1)`, at most `max`, then a random part of it (full jitter).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Backoff {
+    /// Bound of the first wait, in milliseconds.
+    pub first_ms: u32,
+    /// What each further bound is multiplied by, in tenths (20 is ×2).
+    pub factor_tenths: u16,
+    /// The largest bound, in milliseconds.
+    pub max_ms: u32,
+}
+
+impl Backoff {
+    /// 0.2 s × 2, at most one minute.
+    pub const DEFAULT: Self = Self {
+        first_ms: defaults::BACKOFF_FIRST_MS,
+        factor_tenths: defaults::BACKOFF_FACTOR_TENTHS,
+        max_ms: defaults::BACKOFF_MAX_MS,
+    };
+
+    /// The bound of the wait after the `failed`-th failed attempt (counted from 1), in milliseconds.
+    #[must_use]
+    pub fn bound_ms(&self, failed: u16) -> u64 {
+        let max = u64::from(self.max_ms);
+        let mut bound = u64::from(self.first_ms).min(max);
+        for _ in 1..failed {
+            if bound >= max || self.factor_tenths <= 10 {
+                break;
+            }
+            bound = (bound.saturating_mul(u64::from(self.factor_tenths)) / 10).min(max);
+        }
+        bound
+    }
+}
