@@ -3,6 +3,8 @@
 use antiphon_protocol::{CallId, CancelAnswer, Epoch, Failure, LeaseTag, Outcome, Payload, State, Tag};
 
 /// One thing a broker tells a sink.
+// Leases and outcomes are nearly all events there are: boxing them would cost an allocation per call.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 pub enum Event {
     /// To a caller: the broker has the call, durably if it is durable.
@@ -42,7 +44,7 @@ pub enum Event {
         answer: CancelAnswer,
     },
     /// To a worker: run this.
-    Lease(Box<Lease>),
+    Lease(Lease),
     /// To a worker: stop this attempt, then report [`antiphon_protocol::Settlement::Stop`] (or whatever it ended with).
     CancelAsked {
         /// Which lease.
