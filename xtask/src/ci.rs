@@ -1,0 +1,152 @@
+//! The steps of `cargo xtask ci`: one line each, all of them run, all failures listed at the end.
+
+use crate::workspace::Workspace;
+use crate::{arrows, budgets, code_map, files, first_build, words};
+use anyhow::{Context, bail};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+/// Directories whose code follows the rules. This package is left out: its rules have to name what they refuse.
+const CODE: &[&str] = &["crates", "examples", "bench", "fuzz"];
+/// Directories whose texts follow the rule of words. Decisions are left out: they tell what was not chosen.
+const TEXTS: &[&str] = &["docs/guide", "crates"];
+
+/// What a step found: nothing to complain about, with a remark for the line; or what is wrong.
+type Found = anyhow::Result<String>;
+
+/// All steps.
+pub fn run(root: &Path) -> anyhow::Result<()> {
+    let mut steps = Steps::default();
+    steps.step("format", || cargo(root, &["fmt", "--all", "--check"], &[]));
+    rule_steps(&mut steps, root);
+    steps.step("clippy", || {
+        cargo(root, &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
+    });
+    steps.step("tests", || {
+        cargo(root, &["test", "--locked", "--workspace", "--lib", "--bins", "--tests", "--examples"], &[])
+    });
+    steps.step("doc tests", || cargo(root, &["test", "--locked", "--workspace", "--doc"], &[]));
+    steps.step("docs", || {
+        cargo(root, &["doc", "--locked", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])
+    });
+    steps.step("first build", || first_build::measure(root));
+    steps.finish()
+}
+
+/// The repository's rules alone.
+pub fn rules(root: &Path) -> anyhow::Result<()> {
+    let mut steps = Steps::default();
+    rule_steps(&mut steps, root);
+    steps.finish()
+}
+
+fn rule_steps(steps: &mut Steps, root: &Path) {
+    steps.step("arrows", || {
+        let workspace = Workspace::read(root)?;
+        none_of(arrows::check(&workspace), format!("{} packages", workspace.packages.len()))
+    });
+    steps.step("words", || {
+        let mut read = files::read(root, CODE, "rs")?;
+        read.extend(files::read(root, TEXTS, "md")?);
+        none_of(words::check(&read), format!("{} files", read.len()))
+    });
+    steps.step("code map", || {
+        let workspace = Workspace::read(root)?;
+        let crates = workspace.crates();
+        none_of(code_map::check(root, &crates)?, format!("{} crates", crates.len()))
+    });
+    steps.step("budgets", || {
+        let (violations, remark) = budgets::check(root)?;
+        none_of(violations, remark)
+    });
+    steps.step("file lengths", || {
+        let long = files::long(&files::read(root, &["crates", "examples", "xtask"], "rs")?);
+        for warning in &long {
+            println!("warn {warning}");
+        }
+        Ok(format!("{} warnings", long.len()))
+    });
+}
+
+fn none_of(violations: Vec<String>, remark: String) -> Found {
+    if violations.is_empty() {
+        return Ok(remark);
+    }
+    bail!(violations.join("\n"))
+}
+
+/// Runs cargo and keeps what it says for the case that it fails.
+fn cargo(root: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Found {
+    let output = Command::new("cargo")
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .current_dir(root)
+        .output()
+        .context("running cargo")?;
+    if output.status.success() {
+        return Ok(String::new());
+    }
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    bail!("{}{}\n`cargo {}` failed", said(&output.stdout), said(&output.stderr), arguments.join(" "))
+}
+
+/// The steps so far.
+#[derive(Default)]
+struct Steps {
+    failed: Vec<&'static str>,
+}
+
+impl Steps {
+    fn step(&mut self, name: &'static str, run: impl FnOnce() -> Found) {
+        let start = Instant::now();
+        let found = run();
+        let seconds = start.elapsed().as_secs();
+        match found {
+            Ok(remark) => println!("ok   {name:<12} {seconds:>4} s  {remark}"),
+            Err(error) => {
+                println!("{error:#}");
+                println!("FAIL {name:<12} {seconds:>4} s");
+                self.failed.push(name);
+            }
+        }
+        // The next step may take minutes, and a pipe is not flushed by line.
+        if let Err(error) = std::io::stdout().flush() {
+            eprintln!("flushing the output: {error}");
+        }
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        if self.failed.is_empty() {
+            println!("all is well");
+            return Ok(());
+        }
+        bail!("failed: {}", self.failed.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_step_stops_neither_the_next_nor_the_verdict() {
+        let mut steps = Steps::default();
+        let mut ran = false;
+        steps.step("first", || bail!("no"));
+        steps.step("second", || {
+            ran = true;
+            Ok(String::new())
+        });
+        steps.step("third", || bail!("no"));
+        assert!(ran);
+        assert_eq!(steps.finish().unwrap_err().to_string(), "failed: first, third");
+    }
+
+    #[test]
+    fn a_violation_fails_its_step() {
+        assert!(none_of(Vec::new(), String::new()).is_ok());
+        assert!(none_of(vec!["a breaks b".to_owned()], String::new()).is_err());
+    }
+}
