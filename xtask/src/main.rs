@@ -11,13 +11,25 @@ mod workspace;
 
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask <chore>
   ci            everything: format, rules, clippy, tests, doc tests, docs, the first build's time
   rules         the repository's rules alone (seconds)
   first-build   the README's first build in an empty target directory, at most 4 minutes on 2 cores";
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without the backtrace: it would bury the list of what failed.
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     let root = root()?;
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
