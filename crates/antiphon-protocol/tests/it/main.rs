@@ -1,0 +1,5 @@
+//! Holds the documentation of defaults and errors against the code.
+
+mod defaults;
+mod errors;
+mod table;
