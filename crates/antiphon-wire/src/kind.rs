@@ -1,0 +1,143 @@
+//! The kinds of frames and their flags, by number. The layouts are in `docs/wire-format.md`.
+
+/// The kind of a frame. Numbers never change their meaning; kinds from 0x80 may be skipped by who does not know them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+#[allow(missing_docs)]
+pub enum Kind {
+    Hello = 0x01,
+    Welcome = 0x02,
+    Refusal = 0x03,
+    Goodbye = 0x04,
+    Ping = 0x05,
+    Pong = 0x06,
+    Chunk = 0x07,
+    Route = 0x10,
+    Submit = 0x11,
+    Attach = 0x12,
+    Acknowledge = 0x13,
+    Cancel = 0x14,
+    Accepted = 0x20,
+    Refused = 0x21,
+    Outcome = 0x22,
+    CancelAnswered = 0x23,
+    Offer = 0x30,
+    Credit = 0x31,
+    Report = 0x32,
+    Extend = 0x33,
+    Drain = 0x34,
+    Up = 0x40,
+    Lease = 0x41,
+    CancelAsked = 0x42,
+    Settled = 0x43,
+    Stale = 0x44,
+    DrainAsked = 0x45,
+    Query = 0x50,
+    Answer = 0x51,
+}
+
+impl Kind {
+    /// All kinds, by number.
+    pub const ALL: [Self; 29] = [
+        Self::Hello,
+        Self::Welcome,
+        Self::Refusal,
+        Self::Goodbye,
+        Self::Ping,
+        Self::Pong,
+        Self::Chunk,
+        Self::Route,
+        Self::Submit,
+        Self::Attach,
+        Self::Acknowledge,
+        Self::Cancel,
+        Self::Accepted,
+        Self::Refused,
+        Self::Outcome,
+        Self::CancelAnswered,
+        Self::Offer,
+        Self::Credit,
+        Self::Report,
+        Self::Extend,
+        Self::Drain,
+        Self::Up,
+        Self::Lease,
+        Self::CancelAsked,
+        Self::Settled,
+        Self::Stale,
+        Self::DrainAsked,
+        Self::Query,
+        Self::Answer,
+    ];
+
+    /// The kind with this number, if there is one.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0x01 => Self::Hello,
+            0x02 => Self::Welcome,
+            0x03 => Self::Refusal,
+            0x04 => Self::Goodbye,
+            0x05 => Self::Ping,
+            0x06 => Self::Pong,
+            0x07 => Self::Chunk,
+            0x10 => Self::Route,
+            0x11 => Self::Submit,
+            0x12 => Self::Attach,
+            0x13 => Self::Acknowledge,
+            0x14 => Self::Cancel,
+            0x20 => Self::Accepted,
+            0x21 => Self::Refused,
+            0x22 => Self::Outcome,
+            0x23 => Self::CancelAnswered,
+            0x30 => Self::Offer,
+            0x31 => Self::Credit,
+            0x32 => Self::Report,
+            0x33 => Self::Extend,
+            0x34 => Self::Drain,
+            0x40 => Self::Up,
+            0x41 => Self::Lease,
+            0x42 => Self::CancelAsked,
+            0x43 => Self::Settled,
+            0x44 => Self::Stale,
+            0x45 => Self::DrainAsked,
+            0x50 => Self::Query,
+            0x51 => Self::Answer,
+            _ => return None,
+        })
+    }
+
+    /// Whether the frame ends in a payload, which may travel in chunks.
+    #[must_use]
+    pub const fn has_payload(self) -> bool {
+        use Kind::{Answer, Lease, Offer, Outcome, Query, Refused, Report, Route, Submit, Up};
+        matches!(self, Route | Submit | Refused | Outcome | Offer | Report | Up | Lease | Query | Answer)
+    }
+
+    /// Whether the payload is for the other side itself rather than for a program behind it.
+    #[must_use]
+    pub const fn is_control(self) -> bool {
+        matches!(self, Self::Route | Self::Offer | Self::Up | Self::Query | Self::Answer)
+    }
+}
+
+/// On a frame with a payload: the payload follows in [`Kind::Chunk`] frames.
+pub const CHUNKED: u8 = 0x80;
+/// On a chunk: the payload is given up, and the frame it belongs to with it.
+pub const ABANDONED: u8 = 0x01;
+/// On a goodbye: do not come back.
+pub const LAST: u8 = 0x01;
+/// On a submission: the two bits of what the caller waits for.
+pub const WANTS: u8 = 0x03;
+/// On a submission: sent before, on a connection that broke.
+pub const RESENT: u8 = 0x04;
+/// On a submission: keys follow the fixed fields.
+pub const KEYED: u8 = 0x08;
+/// On a submission: a delay follows, in milliseconds.
+pub const START_IN: u8 = 0x10;
+/// On a submission: a wall-clock time follows, in milliseconds since 1970.
+pub const START_AT: u8 = 0x20;
+/// On an outcome: a failure rather than a reply.
+pub const FAILED: u8 = 0x01;
+/// On a lease: a trace context follows the fixed fields.
+pub const TRACED: u8 = 0x01;

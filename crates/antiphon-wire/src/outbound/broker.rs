@@ -1,0 +1,106 @@
+//! The frames that the broker sends.
+
+use super::client::{carried, lease_bytes};
+use super::{Outbound, put_failure};
+use crate::Kind;
+use crate::handshake::{put_short_text, put_text};
+use crate::kind::{FAILED, TRACED};
+use crate::limits::TRACE_BYTES_MAX;
+use antiphon_broker::{Event, Lease};
+use antiphon_protocol::{Answer, CallId, CancelAnswer, Epoch, LeaseTag, Outcome, Payload, State, Tag};
+use bytes::BufMut;
+
+impl Outbound {
+    /// Tells a caller or a worker of an event. [`Event::Writable`] and [`Event::Down`] are made by the receiving side.
+    pub fn event(&mut self, event: &Event) {
+        match event {
+            Event::Accepted { tag, id, duplicate } => self.accepted(*tag, *id, *duplicate),
+            Event::Refused { tag, failure } => {
+                self.frame_with_payload(Kind::Refused, 0, failure.details.as_ref(), |out| {
+                    out.put_u64_le(*tag);
+                    put_failure(out, failure);
+                });
+            }
+            Event::Outcome { tag, id, state, attempts, outcome } => {
+                self.outcome(*tag, *id, *state, *attempts, outcome);
+            }
+            Event::CancelAnswered { id, answer } => self.cancel_answered(*id, answer),
+            Event::Lease(lease) => self.lease(lease),
+            Event::CancelAsked { lease } => self.entry(Kind::CancelAsked, &lease_bytes(*lease)),
+            Event::Settled { lease } => self.entry(Kind::Settled, &lease_bytes(*lease)),
+            Event::Stale { lease } => self.entry(Kind::Stale, &lease_bytes(*lease)),
+            Event::DrainAsked => self.frame(Kind::DrainAsked, 0, |_| ()),
+            Event::Up { epoch, kept } => self.up(*epoch, kept),
+            Event::Writable | Event::Down { .. } => (),
+        }
+    }
+
+    fn accepted(&mut self, tag: Tag, id: CallId, duplicate: bool) {
+        let mut entry = [0; 25];
+        let (fields, last) = entry.split_at_mut(24);
+        fields.first_chunk_mut::<8>().expect("24 bytes hold 8").copy_from_slice(&tag.to_le_bytes());
+        fields.last_chunk_mut::<16>().expect("24 bytes hold 16").copy_from_slice(&id.to_bytes());
+        last.fill(u8::from(duplicate));
+        self.entry(Kind::Accepted, &entry);
+    }
+
+    fn outcome(&mut self, tag: Tag, id: CallId, state: State, attempts: u16, outcome: &Outcome) {
+        let (flags, payload, failure) = match outcome {
+            Outcome::Reply(payload) => (0, Some(payload), None),
+            Outcome::Failure(failure) => (FAILED, failure.details.as_ref(), Some(failure)),
+        };
+        self.frame_with_payload(Kind::Outcome, flags, payload, |out| {
+            out.put_u64_le(tag);
+            out.put_slice(&id.to_bytes());
+            out.put_u8(state as u8);
+            out.put_u16_le(attempts);
+            if let Some(failure) = failure {
+                put_failure(out, failure);
+            }
+        });
+    }
+
+    fn cancel_answered(&mut self, id: CallId, answer: &CancelAnswer) {
+        let (number, state, worker) = match answer {
+            CancelAnswer::NeverRan => (0, 0, ""),
+            CancelAnswer::Stopping { worker } => (1, 0, worker.as_str()),
+            CancelAnswer::AlreadySettled(state) => (2, *state as u8, ""),
+            CancelAnswer::NotFound => (3, 0, ""),
+            CancelAnswer::BetweenAttempts => (4, 0, ""),
+        };
+        self.frame(Kind::CancelAnswered, 0, |out| {
+            out.put_slice(&id.to_bytes());
+            out.put_u8(number);
+            out.put_u8(state);
+            put_short_text(out, worker);
+        });
+    }
+
+    fn lease(&mut self, lease: &Lease) {
+        let trace = carried(lease.trace.as_deref());
+        let flags = if trace.is_some() { TRACED } else { 0 };
+        self.frame_with_payload(Kind::Lease, flags, Some(&lease.payload), |out| {
+            out.put_slice(&lease_bytes(lease.lease));
+            out.put_slice(&lease.call.to_bytes());
+            out.put_u32_le(lease.procedure);
+            out.put_u16_le(lease.attempt);
+            out.put_u16_le(lease.attempts_max);
+            out.put_u32_le(lease.lease_ms);
+            out.put_u32_le(lease.attempt_timeout_ms);
+            out.put_u64_le(lease.deadline_ms);
+            if let Some(trace) = trace {
+                put_text(out, trace, TRACE_BYTES_MAX);
+            }
+        });
+    }
+
+    fn up(&mut self, epoch: Epoch, kept: &[LeaseTag]) {
+        let bytes: Vec<u8> = kept.iter().flat_map(|lease| lease_bytes(*lease)).collect();
+        self.frame_with_payload(Kind::Up, 0, Some(&Payload::raw(bytes)), |out| out.put_u32_le(epoch.0));
+    }
+
+    /// Answers a question.
+    pub fn answer(&mut self, ticket: u32, answer: &Answer) {
+        self.frame_with_control(Kind::Answer, answer, |out| out.put_u32_le(ticket));
+    }
+}

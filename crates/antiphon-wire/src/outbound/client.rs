@@ -1,0 +1,122 @@
+//! The frames that callers, workers and inspectors send.
+
+use super::{Outbound, put_failure};
+use crate::Kind;
+use crate::handshake::{put_short_text, put_text};
+use crate::kind::{KEYED, RESENT, START_AT, START_IN};
+use crate::limits::TRACE_BYTES_MAX;
+use antiphon_broker::{Report, Submission, Wants};
+use antiphon_protocol::{CallId, LeaseTag, Offer, Query, Route, Settlement, Start, Tag};
+use bytes::BufMut;
+
+impl Outbound {
+    /// Gives a route an index, or an index another route.
+    pub fn route(&mut self, index: u32, route: &Route) {
+        self.frame_with_control(Kind::Route, route, |out| out.put_u32_le(index));
+    }
+
+    /// Submits a call under a tag and the index of its route.
+    pub fn submit(&mut self, tag: Tag, route: u32, submission: &Submission) {
+        let call = &submission.call;
+        let mut flags = match submission.wants {
+            Wants::Outcome => 0,
+            Wants::AcceptanceAndOutcome => 1,
+            Wants::Acceptance => 2,
+        };
+        flags |= if submission.resent { RESENT } else { 0 };
+        flags |= if call.keys.is_some() { KEYED } else { 0 };
+        flags |= match call.start {
+            Start::Now => 0,
+            Start::In(_) => START_IN,
+            Start::At(_) => START_AT,
+        };
+        self.frame_with_payload(Kind::Submit, flags, Some(&call.payload), |out| {
+            out.put_u64_le(tag);
+            out.put_slice(&call.id.to_bytes());
+            out.put_u32_le(route);
+            out.put_u64_le(call.deadline_ms);
+            if let Start::In(ms) | Start::At(ms) = call.start {
+                out.put_u64_le(ms);
+            }
+            if let Some(keys) = &call.keys {
+                put_short_text(out, keys.idempotency.as_ref().map_or("", |key| key.as_str()));
+                put_text(out, carried(keys.trace.as_deref()).unwrap_or(""), TRACE_BYTES_MAX);
+            }
+        });
+    }
+
+    /// Asks for the outcome of a call submitted elsewhere or earlier.
+    pub fn attach(&mut self, tag: Tag, id: CallId) {
+        let mut entry = [0; 24];
+        entry.first_chunk_mut::<8>().expect("24 bytes hold 8").copy_from_slice(&tag.to_le_bytes());
+        entry.last_chunk_mut::<16>().expect("24 bytes hold 16").copy_from_slice(&id.to_bytes());
+        self.entry(Kind::Attach, &entry);
+    }
+
+    /// An outcome was handled.
+    pub fn acknowledge(&mut self, id: CallId) {
+        self.entry(Kind::Acknowledge, &id.to_bytes());
+    }
+
+    /// Asks to cancel a call.
+    pub fn cancel(&mut self, id: CallId) {
+        self.entry(Kind::Cancel, &id.to_bytes());
+    }
+
+    /// What a worker runs and holds.
+    pub fn offer(&mut self, offer: &Offer) {
+        self.frame_with_control(Kind::Offer, offer, |_| ());
+    }
+
+    /// Slots became free, or are taken away.
+    pub fn credit(&mut self, slots: i32) {
+        self.frame(Kind::Credit, 0, |out| out.put_i32_le(slots));
+    }
+
+    /// Ends a lease.
+    pub fn report(&mut self, report: &Report) {
+        let (number, payload, failure) = match &report.settlement {
+            Settlement::Succeed(payload) => (0, Some(payload), None),
+            Settlement::Fail(failure) => (1, failure.details.as_ref(), Some(failure)),
+            Settlement::Retry(failure) => (2, failure.details.as_ref(), Some(failure)),
+            Settlement::Bury(failure) => (3, failure.details.as_ref(), Some(failure)),
+            Settlement::Release => (4, None, None),
+            Settlement::Stop => (5, None, None),
+        };
+        self.frame_with_payload(Kind::Report, 0, payload, |out| {
+            out.put_u8(number);
+            out.put_slice(&lease_bytes(report.lease));
+            out.put_slice(&report.call.to_bytes());
+            if let Some(failure) = failure {
+                put_failure(out, failure);
+            }
+        });
+    }
+
+    /// Prolongs a lease.
+    pub fn extend(&mut self, lease: LeaseTag) {
+        self.entry(Kind::Extend, &lease_bytes(lease));
+    }
+
+    /// Takes no more leases.
+    pub fn drain(&mut self) {
+        self.frame(Kind::Drain, 0, |_| ());
+    }
+
+    /// Asks a question; the answer carries the ticket.
+    pub fn query(&mut self, ticket: u32, query: &Query) {
+        self.frame_with_control(Kind::Query, query, |out| out.put_u32_le(ticket));
+    }
+}
+
+/// A trace context cut short would be another one: too long, it does not travel.
+pub(super) fn carried(trace: Option<&str>) -> Option<&str> {
+    trace.filter(|trace| trace.len() <= TRACE_BYTES_MAX)
+}
+
+pub(super) fn lease_bytes(lease: LeaseTag) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes.first_chunk_mut::<4>().expect("12 bytes hold 4").copy_from_slice(&lease.slot.to_le_bytes());
+    bytes.last_chunk_mut::<8>().expect("12 bytes hold 8").copy_from_slice(&lease.token.to_le_bytes());
+    bytes
+}

@@ -1,0 +1,5 @@
+//! The wire's tests, by noun.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
+mod golden;
+mod hostile;
