@@ -1,0 +1,176 @@
+//! The `meta` file: who the journal is, which segments it consists of, and where the closed ones end.
+//! It is written twice in place (two copies, each with an fsync), so one torn or rotten copy harms nothing.
+//! A segment that is not listed does not exist; nothing else decides that.
+//!
+//! ```text
+//! copy: 0 crc  4 "AMET"  8 format  9 zero  12 copy length  16 sequence  24 broker id  40 next segment  44 segments
+//!       48 durable through  56 young end  64 cold end  72 records, zeros up to the copy's length
+//! record: 0 segment  4 file  8 length  12 end, 0 while active  16 generation  17 zero (20 bytes)
+//! ```
+
+use std::io;
+
+use crate::checksum::{u32_at, u64_at};
+use crate::position::{Both, Generation, Lsn, Watermark};
+use crate::storage::File;
+
+pub(crate) const META_NAME: &str = "meta";
+pub(crate) const META_NEW_NAME: &str = "meta.new";
+/// Highest format this program reads, and the one it writes.
+pub(crate) const FORMAT: u8 = 1;
+/// Room for 3,273 segments a copy: 200 GiB in segments of 64 MiB. A file with longer copies is read as well.
+pub(crate) const COPY_BYTES: usize = 64 << 10;
+/// Longest copy that is believed; bounds what opening a damaged file allocates.
+const COPY_BYTES_MAX: u64 = 16 << 20;
+const HEADER_BYTES: usize = 72;
+const RECORD_BYTES: usize = 20;
+const MAGIC: [u8; 4] = *b"AMET";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentRecord {
+    pub number: u32,
+    pub file: u32,
+    pub length: u32,
+    pub end: u32,
+    pub generation: Generation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub copy_bytes: usize,
+    pub sequence: u64,
+    pub broker: [u8; 16],
+    pub next_segment: u32,
+    pub watermark: Watermark,
+    /// In order of their numbers.
+    pub segments: Vec<SegmentRecord>,
+}
+
+/// Why no manifest could be had.
+#[derive(Debug)]
+pub(crate) enum ManifestError {
+    Damaged { from: u64, to: u64, what: &'static str },
+    NewerFormat { found: u8 },
+    Io(io::Error),
+}
+
+impl Manifest {
+    pub fn new(broker: [u8; 16]) -> Self {
+        Self {
+            copy_bytes: COPY_BYTES,
+            sequence: 0,
+            broker,
+            next_segment: 1,
+            watermark: Watermark::default(),
+            segments: Vec::new(),
+        }
+    }
+
+    /// How many segments can be listed.
+    pub fn segments_max(&self) -> usize {
+        (self.copy_bytes - HEADER_BYTES) / RECORD_BYTES
+    }
+
+    /// One copy, of `copy_bytes` bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        assert!(self.segments.len() <= self.segments_max(), "rolling checks that there is room");
+        let mut bytes = vec![0; 4];
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&[FORMAT, 0, 0, 0]);
+        bytes.extend_from_slice(&(self.copy_bytes as u32).to_le_bytes());
+        bytes.extend_from_slice(&self.sequence.to_le_bytes());
+        bytes.extend_from_slice(&self.broker);
+        bytes.extend_from_slice(&self.next_segment.to_le_bytes());
+        bytes.extend_from_slice(&(self.segments.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&self.watermark.durable_through.as_u64().to_le_bytes());
+        bytes.extend_from_slice(&self.watermark.ends.young.to_le_bytes());
+        bytes.extend_from_slice(&self.watermark.ends.cold.to_le_bytes());
+        for record in &self.segments {
+            bytes.extend_from_slice(&record.number.to_le_bytes());
+            bytes.extend_from_slice(&record.file.to_le_bytes());
+            bytes.extend_from_slice(&record.length.to_le_bytes());
+            bytes.extend_from_slice(&record.end.to_le_bytes());
+            bytes.extend_from_slice(&[record.generation.to_byte(), 0, 0, 0]);
+        }
+        bytes.resize(self.copy_bytes, 0);
+        let crc = crc32c::crc32c(bytes.get(4..).expect("a copy is longer than its crc"));
+        if let Some(slot) = bytes.first_chunk_mut::<4>() {
+            *slot = crc.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// One copy from exactly its bytes.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.get(4..8)? != MAGIC || *bytes.get(8)? != FORMAT || u32_at(bytes, 0)? != crc32c::crc32c(bytes.get(4..)?)
+        {
+            return None;
+        }
+        let count = u32_at(bytes, 44)? as usize;
+        let records = bytes.get(HEADER_BYTES..HEADER_BYTES.checked_add(count.checked_mul(RECORD_BYTES)?)?)?;
+        let manifest = Self {
+            copy_bytes: u32_at(bytes, 12)? as usize,
+            sequence: u64_at(bytes, 16)?,
+            broker: *bytes.get(24..)?.first_chunk()?,
+            next_segment: u32_at(bytes, 40)?,
+            watermark: Watermark {
+                durable_through: Lsn::from_u64(u64_at(bytes, 48)?),
+                ends: Both { young: u64_at(bytes, 56)?, cold: u64_at(bytes, 64)? },
+            },
+            segments: records.chunks_exact(RECORD_BYTES).map(decode_record).collect::<Option<_>>()?,
+        };
+        (manifest.copy_bytes == bytes.len() && manifest.is_consistent()).then_some(manifest)
+    }
+
+    fn is_consistent(&self) -> bool {
+        let ordered = self.segments.is_sorted_by(|a, b| a.number < b.number);
+        ordered && self.segments.iter().all(|s| s.number > 0 && s.number < self.next_segment && s.end <= s.length)
+    }
+
+    /// Reads the newer of the two copies that are whole.
+    pub fn read(file: &dyn File) -> Result<Self, ManifestError> {
+        let len = file.len().map_err(ManifestError::Io)?;
+        let damaged = |what| Err(ManifestError::Damaged { from: 0, to: len, what });
+        if !len.is_multiple_of(2) || len / 2 < HEADER_BYTES as u64 || len / 2 > COPY_BYTES_MAX {
+            return damaged("the file has a length it never had");
+        }
+        let mut bytes = vec![0; len as usize];
+        if file.read_at(&mut bytes, 0).map_err(ManifestError::Io)? != bytes.len() {
+            return damaged("the file is shorter than it says");
+        }
+        let (first, second) = bytes.split_at(bytes.len() / 2);
+        match (Self::decode(first), Self::decode(second)) {
+            (Some(a), Some(b)) => Ok(if a.sequence >= b.sequence { a } else { b }),
+            (Some(one), None) | (None, Some(one)) => Ok(one),
+            (None, None) => match newer_format(first).or_else(|| newer_format(second)) {
+                Some(found) => Err(ManifestError::NewerFormat { found }),
+                None => damaged("both copies fail their checksum"),
+            },
+        }
+    }
+
+    /// Writes both copies, each with its fsync. A crash in between leaves the old or the new one whole.
+    pub fn write(file: &dyn File, copy: &[u8]) -> Result<(), (&'static str, io::Error)> {
+        for number in 0..2 {
+            file.write_all_at(copy, number * copy.len() as u64).map_err(|error| ("write", error))?;
+            file.sync_data().map_err(|error| ("fsync", error))?;
+        }
+        Ok(())
+    }
+}
+
+/// A later format keeps the magic and its version byte where they are.
+fn newer_format(copy: &[u8]) -> Option<u8> {
+    let version = *copy.get(8)?;
+    (copy.get(4..8)? == MAGIC && version > FORMAT).then_some(version)
+}
+
+fn decode_record(bytes: &[u8]) -> Option<SegmentRecord> {
+    Some(SegmentRecord {
+        number: u32_at(bytes, 0)?,
+        file: u32_at(bytes, 4)?,
+        length: u32_at(bytes, 8)?,
+        end: u32_at(bytes, 12)?,
+        generation: Generation::from_byte(*bytes.get(16)?)?,
+    })
+}

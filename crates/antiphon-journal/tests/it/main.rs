@@ -1,0 +1,3 @@
+//! Each test is named after the rule it guards. `fault.rs` is the disk that forgets, `world.rs` the owner.
+
+mod smoke;
