@@ -226,6 +226,8 @@ pub struct BrokerStatus {
 pub enum CancelAnswer {
     /// It had not started and never will.
     NeverRan,
+    /// It waited for a further attempt, which will not come.
+    BetweenAttempts,
     /// It is recorded as cancelled; the attempt on this worker was asked to stop.
     Stopping {
         /// Where it runs.

@@ -1,0 +1,258 @@
+//! The door: interning routes, taking submissions or refusing them before anything is recorded.
+
+use crate::Engine;
+use crate::call::{AWAITED, Call, DURABLE, NONE};
+use crate::effect::{Body, Effect, Effects, Gate, Handle, Peer, Refusal, Role, Urgency};
+use crate::inbox::InboxKey;
+use crate::record::Record;
+use crate::session::Session;
+use alloc::borrow::Cow;
+use antiphon_protocol::{CallId, Durability, Key, Route, Start, State, Tag};
+
+/// A call on its way in.
+#[derive(Clone, Debug)]
+pub struct Submit {
+    /// Who hands it over.
+    pub peer: Peer,
+    /// Echoed in what is said about the call.
+    pub tag: Tag,
+    /// The call.
+    pub id: CallId,
+    /// Its route, as [`Engine::intern`] numbered it.
+    pub route: u32,
+    /// Bytes of its arguments.
+    pub bytes: u32,
+    /// What remains until its deadline, in milliseconds; 0 is none.
+    pub deadline_ms: u64,
+    /// When it may start.
+    pub start: Start,
+    /// Its idempotency key and the hash of its arguments.
+    pub key: Option<(Key, u64)>,
+    /// Whether the caller wants to know that it was accepted.
+    pub wants_acceptance: bool,
+    /// Whether its outcome goes to the caller's inbox.
+    pub wants_outcome: bool,
+    /// Whether it was sent before.
+    pub resent: bool,
+    /// The dead letter it revives.
+    pub revives: Option<CallId>,
+}
+
+impl Engine {
+    /// Numbers a route, for as long as it is held.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when there are too many, or it asks for durable calls in memory.
+    pub fn intern(&mut self, route: &Route) -> Result<u32, Refusal> {
+        if !self.limits.durable && route.durability == Some(Durability::Durable) {
+            return Err(Refusal::NotDurable);
+        }
+        let place = match self.routes.find(route) {
+            Some(place) => place,
+            None => self.new_route(route)?,
+        };
+        self.routes.hold(place);
+        Ok(place)
+    }
+
+    fn new_route(&mut self, route: &Route) -> Result<u32, Refusal> {
+        if self.routes.len() >= self.limits.routes_max as usize {
+            self.routes.sweep();
+        }
+        if self.routes.len() >= self.limits.routes_max as usize {
+            return Err(Refusal::RoutesFull { limit: self.limits.routes_max });
+        }
+        let procedure = self.procedures.open(&route.procedure);
+        let tenant = self.routes.tenant(route.tenant.as_ref());
+        let line = self.procedures.get_mut(procedure).queue.line(route.priority.class(), tenant);
+        Ok(self.routes.insert(route, procedure, line, self.limits.durable))
+    }
+
+    /// Lets go of an interned route.
+    pub fn release_route(&mut self, route: u32) {
+        if self.routes.is_live(route) {
+            self.routes.let_go(route);
+        }
+    }
+
+    pub(crate) fn submit(&mut self, submit: Submit, effects: &mut impl Effects) {
+        if let Some(known) = self.calls.find(submit.id) {
+            return self.submit_again(known, &submit, effects);
+        }
+        if let Some((key, hash)) = &submit.key {
+            let procedure = self.routes.get(submit.route).procedure;
+            if let Some(known) = self.keyed.find(procedure, key) {
+                let same = self.calls.extra(known).and_then(|extra| extra.key.as_ref()).is_some_and(|(_, h)| h == hash);
+                if same {
+                    return self.submit_again(known, &submit, effects);
+                }
+                let id = self.calls.get(known).id;
+                return self.refuse(&submit, Refusal::KeyConflict { id }, effects);
+            }
+        }
+        match self.refusal(&submit) {
+            Some(refusal) => self.refuse(&submit, refusal, effects),
+            None => self.accept(submit, effects),
+        }
+    }
+
+    /// Why a new call is not taken, if it is not.
+    fn refusal(&self, submit: &Submit) -> Option<Refusal> {
+        if submit.resent && submit.id.unix_ms() <= self.horizon_ms {
+            return Some(Refusal::TooOldToSay);
+        }
+        if self.unsettled >= self.limits.calls_max {
+            return Some(Refusal::CallsFull { limit: self.limits.calls_max });
+        }
+        if submit.key.is_some() && self.keyed.len() >= self.limits.keys_max as usize {
+            return Some(Refusal::KeysFull { limit: self.limits.keys_max });
+        }
+        let inbox = self.inboxes.get(self.inbox_of(submit.peer))?;
+        let InboxKey::Named(name) = &inbox.key else { return None };
+        let limit = self.limits.inbox_calls_max;
+        let full = inbox.open as usize + inbox.outstanding.len() >= limit as usize;
+        (full && submit.wants_outcome).then(|| Refusal::InboxFull { inbox: name.clone(), limit })
+    }
+
+    fn refuse(&mut self, submit: &Submit, refusal: Refusal, effects: &mut impl Effects) {
+        self.counters.refused += 1;
+        // A refusal says nothing that could be lost, but one that names another call waits for that call's record.
+        let gate = if matches!(refusal, Refusal::KeyConflict { .. }) { Gate::Recorded } else { Gate::Open };
+        effects.emit(gate, Effect::Refused { peer: submit.peer, tag: submit.tag, refusal });
+    }
+
+    /// The same call again: sent once more after a broken connection, or under its idempotency key.
+    fn submit_again(&mut self, index: u32, submit: &Submit, effects: &mut impl Effects) {
+        let call = self.calls.get(index);
+        let (id, state, gate) = (call.id, call.state, gate_of(call));
+        if self.routes.get(call.route).procedure != self.routes.get(submit.route).procedure {
+            return self.refuse(submit, Refusal::IdConflict, effects);
+        }
+        self.counters.duplicates += 1;
+        if submit.wants_acceptance {
+            effects.emit(gate, Effect::Accepted { peer: submit.peer, tag: submit.tag, id, duplicate: true });
+        }
+        if submit.wants_outcome {
+            if state.is_settled() {
+                self.tell_outcome(index, submit.peer, submit.tag, effects);
+            } else {
+                self.watch(index, submit.peer, submit.tag);
+            }
+        }
+    }
+
+    fn accept(&mut self, submit: Submit, effects: &mut impl Effects) {
+        let route = self.routes.get(submit.route);
+        let (durable, awaited) = (route.durable, !submit.wants_acceptance);
+        let shared = awaited && route.route.idempotent && submit.key.is_none();
+        let index = self.calls.insert(self.new_call(&submit, durable));
+        self.routes.hold(submit.route);
+        self.unsettled += 1;
+        self.counters.accepted += 1;
+        self.keep_keys(index, &submit);
+        if submit.wants_outcome
+            && let Some(inbox) = self.inboxes.get_mut(self.calls.get(index).inbox)
+        {
+            inbox.open += 1;
+        }
+        let handle = if durable {
+            let record = Record::Submitted(Cow::Owned(self.submitted(index)));
+            let urgency = if shared { Urgency::Shared } else { Urgency::Now };
+            effects.record(&record, Body::Command, Role::Base, urgency)
+        } else {
+            effects.store(Body::Command)
+        };
+        self.calls.get_mut(index).handle = handle;
+        if submit.wants_acceptance {
+            let gate = gate_of(self.calls.get(index));
+            let accepted = Effect::Accepted { peer: submit.peer, tag: submit.tag, id: submit.id, duplicate: false };
+            effects.emit(gate, accepted);
+        }
+        self.mind_deadline(index);
+        self.line_up(index);
+    }
+
+    /// Puts the call's deadline, if it has one, on the agenda; once for every call.
+    pub(crate) fn mind_deadline(&mut self, index: u32) {
+        let call = self.calls.get(index);
+        if call.deadline_ms != 0 {
+            self.deadlines.push(call.deadline_ms, index, call.generation);
+        }
+    }
+
+    fn new_call(&self, submit: &Submit, durable: bool) -> Call {
+        let now_ms = self.now.monotonic_ms;
+        let due_ms = match submit.start {
+            Start::Now | Start::In(0) => 0,
+            Start::In(delay_ms) => now_ms.saturating_add(delay_ms),
+            Start::At(wall_ms) if wall_ms > self.now.wall_ms => self.monotonic_of(wall_ms),
+            Start::At(_) => 0,
+        };
+        let deadline_ms = match submit.deadline_ms {
+            0 => 0,
+            remaining_ms => now_ms.saturating_add(remaining_ms).max(1),
+        };
+        let flags = if durable { DURABLE } else { 0 } | if submit.wants_acceptance { 0 } else { AWAITED };
+        Call {
+            id: submit.id,
+            handle: Handle::NONE,
+            at_ms: due_ms.max(now_ms),
+            deadline_ms,
+            submitted_ms: self.now.wall_ms,
+            tag: submit.tag,
+            route: submit.route,
+            inbox: if submit.wants_outcome { self.inbox_of(submit.peer) } else { NONE },
+            place: NONE,
+            lease: NONE,
+            bytes: submit.bytes,
+            extra: NONE,
+            stamp: 0,
+            generation: 0,
+            started: 0,
+            failed: 0,
+            state: if due_ms > now_ms { State::Scheduled } else { State::Ready },
+            flags,
+            lost: 0,
+            reason: 0,
+        }
+    }
+
+    fn keep_keys(&mut self, index: u32, submit: &Submit) {
+        if let Some((key, hash)) = &submit.key {
+            let procedure = self.routes.get(submit.route).procedure;
+            self.calls.extra_mut(index).key = Some((key.clone(), *hash));
+            self.keyed.insert(procedure, key.clone(), index);
+        }
+        if submit.revives.is_some() {
+            self.calls.extra_mut(index).revives = submit.revives;
+        }
+    }
+
+    /// Puts a call that is new, recovered or returned where its state says, and counts it there.
+    pub(crate) fn line_up(&mut self, index: u32) {
+        let stamp = self.next_stamp();
+        let call = self.calls.get_mut(index);
+        call.stamp = stamp;
+        let (state, at_ms, route) = (call.state, call.at_ms, call.route);
+        let procedure = self.routes.get(route).procedure;
+        self.procedures.get_mut(procedure).count(state, 1);
+        match state {
+            State::Scheduled => self.scheduled.push(at_ms, index, stamp),
+            State::Ready => self.enqueue(index),
+            _ => {}
+        }
+    }
+
+    /// The inbox of a connected caller.
+    pub(crate) fn inbox_of(&self, peer: Peer) -> u32 {
+        match self.sessions.get(peer.0 as usize) {
+            Some(Some(Session::Caller { inbox })) => *inbox,
+            _ => NONE,
+        }
+    }
+}
+
+/// What an answer about this call waits for.
+pub(crate) fn gate_of(call: &Call) -> Gate {
+    if call.has(DURABLE) { Gate::Recorded } else { Gate::Open }
+}

@@ -1,0 +1,202 @@
+//! What the engine wants done: records to append, bodies to keep or let go, and things to tell peers.
+
+use crate::record::Record;
+use antiphon_protocol::{CallId, CancelAnswer, LeaseTag, Name, State, Tag};
+
+/// Where a body is kept: a journal position or a place in memory, as the driver knows it. Zero is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub struct Handle(pub u64);
+
+impl Handle {
+    /// No body.
+    pub const NONE: Self = Self(0);
+}
+
+/// A connected caller or worker, numbered by the driver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub struct Peer(pub u32);
+
+/// The body that goes with a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Body {
+    /// None.
+    None,
+    /// The one that came with the command being handled.
+    Command,
+    /// One that is kept already.
+    Stored(Handle),
+}
+
+/// What a record is to the space it takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Self-contained: live until released.
+    Base,
+    /// Changes what the base at this handle says; needed as long as that base is the newest.
+    Delta(Handle),
+}
+
+/// How soon a record must be on disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Nobody waits for it.
+    Lazy,
+    /// Somebody waits, but for a later record, too: it may wait about one fsync for that one.
+    Shared,
+    /// Somebody waits.
+    Now,
+}
+
+/// What an effect waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gate {
+    /// Nothing.
+    Open,
+    /// The fsync of every record appended so far.
+    Recorded,
+}
+
+/// Takes what the engine wants done, in order, at once.
+pub trait Effects {
+    /// Appends a record with its body and says where that is.
+    fn record(&mut self, record: &Record<'_>, body: Body, role: Role, urgency: Urgency) -> Handle;
+
+    /// Keeps a body in memory.
+    fn store(&mut self, body: Body) -> Handle;
+
+    /// The base record or body at `handle` is not needed any more.
+    fn release(&mut self, handle: Handle);
+
+    /// Tells a peer something, once `gate` allows.
+    fn emit(&mut self, gate: Gate, effect: Effect);
+}
+
+/// Something to tell a peer.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub enum Effect {
+    /// The call is taken.
+    Accepted { peer: Peer, tag: Tag, id: CallId, duplicate: bool },
+    /// The call is not taken.
+    Refused { peer: Peer, tag: Tag, refusal: Refusal },
+    /// The call has settled.
+    Outcome { peer: Peer, tag: Tag, id: CallId, state: State, attempts: u16, ending: Ending, may_have_run: bool },
+    /// What came of a cancellation.
+    CancelAnswered { peer: Peer, id: CallId, answer: CancelAnswer },
+    /// Run this.
+    Lease { peer: Peer, grant: Grant },
+    /// Stop this.
+    CancelAsked { peer: Peer, lease: LeaseTag },
+    /// The report is recorded.
+    Settled { peer: Peer, lease: LeaseTag },
+    /// That lease is not current.
+    Stale { peer: Peer, lease: LeaseTag },
+    /// A worker is connected; of the leases it brought along it still holds these.
+    Opened { peer: Peer, kept: alloc::vec::Vec<LeaseTag> },
+    /// An operator asks the worker to drain.
+    DrainAsked { peer: Peer },
+    /// A newer session of the same inbox or worker has taken over.
+    Fenced { peer: Peer },
+}
+
+/// The right to run one attempt, with what the worker must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Names the lease.
+    pub lease: LeaseTag,
+    /// The call.
+    pub call: CallId,
+    /// The place of the procedure in the worker's offer.
+    pub procedure: u32,
+    /// Which attempt, counted from 1.
+    pub attempt: u16,
+    /// How many there may be.
+    pub attempts_max: u16,
+    /// How long the lease lasts, in milliseconds.
+    pub lease_ms: u32,
+    /// Bound on the attempt, in milliseconds; 0 is none.
+    pub attempt_timeout_ms: u32,
+    /// What remains until the deadline, in milliseconds; 0 is none.
+    pub deadline_ms: u64,
+    /// The arguments.
+    pub arguments: Handle,
+}
+
+/// What a settled call ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The outcome kept at this handle.
+    Stored(Handle),
+    /// What the engine itself decided.
+    Decided(Reason),
+}
+
+/// Why the engine ended a call by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Reason {
+    /// Its owner cancelled it before it ran.
+    CancelledQueued = 1,
+    /// Its owner cancelled it while it ran.
+    CancelledRunning = 2,
+    /// The deadline passed before it started.
+    ExpiredQueued = 3,
+    /// The deadline passed while it ran.
+    ExpiredRunning = 4,
+    /// It lost too many leases as the only suspect.
+    LostLeases = 5,
+    /// It may run once only, and its lease was lost.
+    AtMostOnceLost = 6,
+    /// The deadline passed between two attempts.
+    ExpiredRetrying = 7,
+    /// Its owner cancelled it between two attempts.
+    CancelledRetrying = 8,
+}
+
+impl Reason {
+    /// The reason with this number, if there is one.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::CancelledQueued,
+            2 => Self::CancelledRunning,
+            3 => Self::ExpiredQueued,
+            4 => Self::ExpiredRunning,
+            5 => Self::LostLeases,
+            6 => Self::AtMostOnceLost,
+            7 => Self::ExpiredRetrying,
+            8 => Self::CancelledRetrying,
+            _ => return None,
+        })
+    }
+
+    /// Whether the procedure may have run.
+    #[must_use]
+    pub const fn may_have_run(self) -> bool {
+        !matches!(self, Self::CancelledQueued | Self::ExpiredQueued)
+    }
+}
+
+/// Why a submission or an attach is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Refusal {
+    /// The broker holds as many unsettled calls as it may.
+    CallsFull { limit: u32 },
+    /// The broker knows as many different routes as it may.
+    RoutesFull { limit: u32 },
+    /// The named inbox holds as many unacknowledged calls as it may.
+    InboxFull { inbox: Name, limit: u32 },
+    /// As many idempotency keys are remembered as may be.
+    KeysFull { limit: u32 },
+    /// The idempotency key belongs to a call with other arguments.
+    KeyConflict { id: CallId },
+    /// The call id belongs to a call of another procedure.
+    IdConflict,
+    /// It was sent before, and the broker cannot say any more what became of it.
+    TooOldToSay,
+    /// Attach: the broker does not know this call.
+    NotFound,
+    /// Durable was asked of a broker that keeps calls in memory.
+    NotDurable,
+}

@@ -1,0 +1,60 @@
+//! Every bound and default of the engine, as one set of options.
+
+use antiphon_protocol::defaults;
+
+/// What an engine may hold and how long it waits.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Whether calls are durable when they do not say, and may be durable at all.
+    pub durable: bool,
+    /// Unsettled calls.
+    pub calls_max: u32,
+    /// Different routes in use: each costs about 200 bytes.
+    pub routes_max: u32,
+    /// Unacknowledged calls of one named inbox.
+    pub inbox_calls_max: u32,
+    /// Remembered idempotency keys: each costs about 400 bytes.
+    pub keys_max: u32,
+    /// How long a lease lasts without being extended, in milliseconds.
+    pub lease_ms: u32,
+    /// How many leases a call may lose as the only suspect before it is dead.
+    pub lost_leases_max: u8,
+    /// How long an anonymous inbox outlives its connection, in milliseconds.
+    pub inbox_grace_ms: u64,
+    /// How long an outcome stays readable, in milliseconds.
+    pub outcome_ms: u64,
+    /// How many bytes of outcomes one procedure keeps.
+    pub outcome_bytes: u64,
+    /// How long a dead letter is kept, in milliseconds.
+    pub dead_letter_ms: u64,
+    /// How long a key is remembered after its call has settled, in milliseconds.
+    pub idempotency_ms: u64,
+}
+
+impl Limits {
+    /// The defaults of a broker that journals, or of one in memory.
+    #[must_use]
+    pub const fn new(durable: bool) -> Self {
+        Self {
+            durable,
+            calls_max: defaults::CALLS_MAX,
+            routes_max: 65_536,
+            inbox_calls_max: 1_000_000,
+            keys_max: 1_000_000,
+            lease_ms: defaults::LEASE_MS,
+            lost_leases_max: defaults::LOST_LEASES_MAX,
+            inbox_grace_ms: defaults::INBOX_GRACE_MS,
+            outcome_ms: defaults::OUTCOME_RETENTION_MS,
+            outcome_bytes: defaults::OUTCOME_RETENTION_BYTES,
+            dead_letter_ms: defaults::DEAD_LETTER_RETENTION_MS,
+            idempotency_ms: defaults::IDEMPOTENCY_WINDOW_MS,
+        }
+    }
+}
+
+/// What a kept outcome counts beside its bytes: its place in memory and the frame of its record.
+pub(crate) const OUTCOME_OVERHEAD_BYTES: u64 = 160;
+/// How many attempts' ends are kept: enough to see a pattern, small enough to keep for every failing call.
+pub(crate) const HISTORY_MAX: usize = 8;
+/// How many bytes of a failure's text the history keeps.
+pub(crate) const HISTORY_TEXT_MAX: usize = 512;

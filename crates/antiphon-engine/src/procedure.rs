@@ -1,0 +1,94 @@
+//! The table of procedures: each one's queue, who serves it, and the outcomes it keeps.
+
+use crate::queue::{Entry, Queue};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use antiphon_protocol::{Name, State};
+use hashbrown::{DefaultHashBuilder, HashMap};
+
+/// What belongs to one procedure.
+pub(crate) struct Procedure {
+    pub name: Name,
+    pub queue: Queue,
+    /// Ready calls that lost a lease to a dying worker: they run one at a time on each worker.
+    pub suspects: VecDeque<Entry>,
+    /// Workers that serve it and, when they entered, had a free slot.
+    pub ring: VecDeque<u32>,
+    /// Whether it waits in the engine's list of procedures to dispatch.
+    pub busy: bool,
+    /// Calls by state.
+    pub counts: [u64; 8],
+    /// Settled calls in the order they settled: index and generation.
+    pub settled: VecDeque<(u32, u32)>,
+    /// Dead letters, likewise.
+    pub dead: VecDeque<(u32, u32)>,
+    /// Settled calls with an idempotency key, likewise.
+    pub keyed: VecDeque<(u32, u32)>,
+    pub settled_bytes: u64,
+    /// Calls settled since the start.
+    pub total: u64,
+}
+
+/// All procedures. They are not removed: their number is bounded by that of routes and offers.
+#[derive(Default)]
+pub(crate) struct Procedures {
+    all: Vec<Procedure>,
+    index: HashMap<Name, u32, DefaultHashBuilder>,
+}
+
+impl Procedures {
+    pub fn find(&self, name: &str) -> Option<u32> {
+        self.index.get(name).copied()
+    }
+
+    pub fn open(&mut self, name: &Name) -> u32 {
+        if let Some(place) = self.find(name) {
+            return place;
+        }
+        let place = u32::try_from(self.all.len()).expect("fewer procedures than routes and offers");
+        self.all.push(Procedure {
+            name: name.clone(),
+            queue: Queue::default(),
+            suspects: VecDeque::new(),
+            ring: VecDeque::new(),
+            busy: false,
+            counts: [0; 8],
+            settled: VecDeque::new(),
+            dead: VecDeque::new(),
+            keyed: VecDeque::new(),
+            settled_bytes: 0,
+            total: 0,
+        });
+        self.index.insert(name.clone(), place);
+        place
+    }
+
+    pub fn get(&self, place: u32) -> &Procedure {
+        self.all.get(place as usize).expect("procedures are never removed")
+    }
+
+    pub fn get_mut(&mut self, place: u32) -> &mut Procedure {
+        self.all.get_mut(place as usize).expect("procedures are never removed")
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Procedure> {
+        self.all.iter()
+    }
+
+    pub fn len(&self) -> u32 {
+        u32::try_from(self.all.len()).expect("fewer procedures than routes and offers")
+    }
+}
+
+impl Procedure {
+    pub fn count(&mut self, state: State, by: i64) {
+        if let Some(count) = self.counts.get_mut(state as usize) {
+            *count = count.saturating_add_signed(by);
+        }
+    }
+
+    /// How many calls could be leased now.
+    pub fn ready(&self) -> usize {
+        self.queue.ready() + self.suspects.len()
+    }
+}

@@ -1,0 +1,171 @@
+//! The queue of one procedure: its ready calls, in classes, in tenants, in the order they are due.
+//!
+//! Within one tenant of one class nearly every call is due after the one before it: those stand in a deque, the few
+//! others (with an early deadline) in a heap, and the earlier of the two fronts goes first. Entries of calls that
+//! were cancelled or expired stay behind until they come up or until they are most of the queue.
+
+use crate::fairness::Strides;
+use alloc::collections::{BinaryHeap, VecDeque};
+use alloc::vec::Vec;
+use antiphon_protocol::Priority;
+use core::cmp::{Ordering, Reverse};
+
+/// A ready call in line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Entry {
+    pub due_ms: u64,
+    pub call: u32,
+    pub stamp: u32,
+}
+
+impl Ord for Entry {
+    /// Stamps wrap, so their difference decides; entries that are compared were made within far less than 2³¹ others.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.due_ms.cmp(&other.due_ms).then((self.stamp.wrapping_sub(other.stamp) as i32).cmp(&0))
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The line of one tenant in one class.
+#[derive(Default)]
+pub(crate) struct Line {
+    class: u8,
+    tenant: u32,
+    in_order: VecDeque<Entry>,
+    early: BinaryHeap<Reverse<Entry>>,
+    live: usize,
+    /// Whether it stands among the turns of its class.
+    turning: bool,
+}
+
+impl Line {
+    fn push(&mut self, entry: Entry) {
+        self.live += 1;
+        match self.in_order.back() {
+            Some(last) if entry < *last => self.early.push(Reverse(entry)),
+            _ => self.in_order.push_back(entry),
+        }
+    }
+
+    fn peek(&self) -> Option<Entry> {
+        match (self.in_order.front(), self.early.peek()) {
+            (Some(a), Some(Reverse(b))) => Some(*a.min(b)),
+            (Some(a), None) => Some(*a),
+            (None, Some(Reverse(b))) => Some(*b),
+            (None, None) => None,
+        }
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        match (self.in_order.front(), self.early.peek()) {
+            (Some(a), Some(Reverse(b))) if b < a => self.early.pop().map(|Reverse(entry)| entry),
+            (Some(_), _) => self.in_order.pop_front(),
+            (None, _) => self.early.pop().map(|Reverse(entry)| entry),
+        }
+    }
+
+    fn strike(&mut self, live: impl Fn(&Entry) -> bool) {
+        self.live = self.live.saturating_sub(1);
+        let all = self.in_order.len() + self.early.len();
+        if all > 64 && self.live * 2 < all {
+            self.in_order.retain(|entry| live(entry));
+            self.early.retain(|Reverse(entry)| live(entry));
+            self.in_order.shrink_to(self.live * 2);
+        }
+    }
+}
+
+/// The ready calls of one procedure.
+#[derive(Default)]
+pub(crate) struct Queue {
+    lines: Vec<Line>,
+    /// Of each class, the lines with entries, in the order of their turns.
+    turns: [VecDeque<u32>; Priority::CLASSES],
+    strides: Strides,
+    ready: usize,
+}
+
+impl Queue {
+    /// How many calls are ready.
+    pub fn ready(&self) -> usize {
+        self.ready
+    }
+
+    /// The place of the line of a tenant in a class; looked up once a route, not once a call.
+    pub fn line(&mut self, class: u8, tenant: u32) -> u32 {
+        let same = |line: &Line| line.class == class && line.tenant == tenant;
+        let place = self.lines.iter().position(same).unwrap_or_else(|| {
+            self.lines.push(Line { class, tenant, ..Line::default() });
+            self.lines.len() - 1
+        });
+        u32::try_from(place).expect("fewer lines than routes")
+    }
+
+    pub fn push(&mut self, place: u32, entry: Entry) {
+        let line = self.lines.get_mut(place as usize).expect("lines are never removed");
+        self.ready += 1;
+        line.push(entry);
+        if !line.turning {
+            line.turning = true;
+            self.strides.join(line.class);
+            if let Some(turns) = self.turns.get_mut(usize::from(line.class)) {
+                turns.push_back(place);
+            }
+        }
+    }
+
+    /// Takes the call that goes next.
+    pub fn pop(&mut self, live: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        while self.ready > 0 {
+            let class = self.strides.next()?;
+            match self.pop_class(class, &live) {
+                Some(entry) => {
+                    self.ready -= 1;
+                    self.strides.charge(class);
+                    return Some(entry);
+                }
+                None => self.strides.leave(class),
+            }
+        }
+        None
+    }
+
+    /// The next live entry of the tenant whose turn it is.
+    fn pop_class(&mut self, class: u8, live: &impl Fn(&Entry) -> bool) -> Option<Entry> {
+        let turns = self.turns.get_mut(usize::from(class))?;
+        while let Some(place) = turns.pop_front() {
+            let line = self.lines.get_mut(place as usize)?;
+            while let Some(entry) = line.pop() {
+                if live(&entry) {
+                    line.live = line.live.saturating_sub(1);
+                    line.turning = line.live > 0;
+                    if line.turning {
+                        turns.push_back(place);
+                    }
+                    return Some(entry);
+                }
+            }
+            line.live = 0;
+            line.turning = false;
+        }
+        None
+    }
+
+    /// A ready call has left its place in line (cancelled or expired).
+    pub fn strike(&mut self, place: u32, live: impl Fn(&Entry) -> bool) {
+        self.ready = self.ready.saturating_sub(1);
+        if let Some(line) = self.lines.get_mut(place as usize) {
+            line.strike(live);
+        }
+    }
+
+    /// The front of each line, live or not.
+    pub fn fronts(&self) -> impl Iterator<Item = Entry> {
+        self.lines.iter().filter(|line| line.live > 0).filter_map(Line::peek)
+    }
+}

@@ -1,0 +1,518 @@
+//! The journal's records: facts about calls, never commands. Replaying them runs no policy.
+//!
+//! To change a record: give it a new number in [`Kind`], keep reading the old one for ever, write only the new one,
+//! and add its golden bytes to the tests. Fields are little-endian, texts carry a 16-bit length first.
+
+use crate::call::Attempt;
+use crate::codec::{Malformed, Reader, Writer};
+use crate::inbox::InboxKey;
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+use antiphon_protocol::{
+    Backoff, CallId, CallerId, Code, Durability, Epoch, IncarnationId, Key, LeaseTag, Name, Priority, Route, State, Tag,
+};
+
+/// The number of a record's kind, as the journal keeps it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Kind {
+    /// [`Record::Started`]
+    Started = 1,
+    /// [`Record::Submitted`]
+    Submitted = 2,
+    /// [`Record::Leased`]
+    Leased = 3,
+    /// [`Record::Returned`]
+    Returned = 4,
+    /// [`Record::Settled`]
+    Settled = 5,
+    /// [`Record::Acknowledged`]
+    Acknowledged = 6,
+    /// [`Record::InboxOpened`]
+    InboxOpened = 7,
+    /// [`Record::Forgotten`]
+    Forgotten = 8,
+    /// [`Record::InboxRemoved`]
+    InboxRemoved = 9,
+    /// [`Record::Horizon`]
+    Horizon = 10,
+}
+
+impl Kind {
+    const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Started,
+            2 => Self::Submitted,
+            3 => Self::Leased,
+            4 => Self::Returned,
+            5 => Self::Settled,
+            6 => Self::Acknowledged,
+            7 => Self::InboxOpened,
+            8 => Self::Forgotten,
+            9 => Self::InboxRemoved,
+            10 => Self::Horizon,
+            _ => return None,
+        })
+    }
+}
+
+/// A fact.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record<'a> {
+    /// The broker started.
+    Started {
+        /// Its number.
+        epoch: Epoch,
+        /// When.
+        wall_ms: u64,
+    },
+    /// A call was accepted, or (on compaction) stands as it stands now. A base; the body is the arguments.
+    Submitted(Cow<'a, Submitted>),
+    /// A worker was given the right to run an attempt.
+    Leased {
+        /// The call.
+        id: CallId,
+        /// Where the lease stands, and its fence.
+        lease: LeaseTag,
+        /// To whom.
+        incarnation: IncarnationId,
+        /// Its name, for people.
+        worker: Name,
+        /// Which attempt.
+        attempt: u16,
+        /// When.
+        wall_ms: u64,
+    },
+    /// An attempt ended and the call goes on: retried, released, or its lease was lost.
+    Returned {
+        /// The call.
+        id: CallId,
+        /// When it may start again, wall; 0 is at once.
+        due_ms: u64,
+        /// Its counts from now on.
+        progress: Progress,
+        /// How the attempt ended, unless it was given back unharmed.
+        ended: Option<Cow<'a, Attempt>>,
+    },
+    /// A call reached its terminal state. A base; the body is the outcome, if it is not a reason.
+    Settled(Cow<'a, Settled>),
+    /// The call's inbox needs its outcome no more.
+    Acknowledged {
+        /// The call.
+        id: CallId,
+    },
+    /// A named inbox exists. A base.
+    InboxOpened {
+        /// Its name.
+        name: Name,
+    },
+    /// A settled call was forgotten before its time, or a dead letter purged.
+    Forgotten {
+        /// The call.
+        id: CallId,
+    },
+    /// Calls with ids up to this time may have been forgotten. A base.
+    Horizon {
+        /// Milliseconds since 1970.
+        ms: u64,
+    },
+    /// A named inbox and what it held is gone.
+    InboxRemoved {
+        /// Its name.
+        name: Name,
+    },
+}
+
+/// How far a call has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Attempts started and not given back.
+    pub started: u16,
+    /// Attempts failed.
+    pub failed: u16,
+    /// Leases lost as the only suspect.
+    pub lost: u8,
+    /// Whether it lost a lease to a dying worker.
+    pub suspect: bool,
+}
+
+/// A call that is not settled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Submitted {
+    /// The call.
+    pub id: CallId,
+    /// Where it goes.
+    pub route: Route,
+    /// When it was accepted, wall.
+    pub submitted_ms: u64,
+    /// When its deadline passes, wall; 0 is none.
+    pub deadline_ms: u64,
+    /// When it may start, wall; 0 is at once.
+    pub due_ms: u64,
+    /// Where its outcome goes, and under which tag.
+    pub inbox: Option<(InboxKey, Tag)>,
+    /// Bytes of its arguments.
+    pub bytes: u32,
+    /// Its idempotency key, and the hash of its arguments.
+    pub key: Option<(Key, u64)>,
+    /// The dead letter it revives.
+    pub revives: Option<CallId>,
+    /// How far it has come.
+    pub progress: Progress,
+    /// How its attempts ended.
+    pub history: Vec<Attempt>,
+}
+
+/// A call that is settled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settled {
+    /// The call.
+    pub id: CallId,
+    /// Where it went.
+    pub route: Route,
+    /// Its terminal state.
+    pub state: State,
+    /// Why the engine settled it; 0 when the body is the outcome.
+    pub reason: u8,
+    /// When it was accepted, wall.
+    pub submitted_ms: u64,
+    /// When it settled, wall.
+    pub settled_ms: u64,
+    /// The inbox that has not acknowledged it, and under which tag.
+    pub inbox: Option<(InboxKey, Tag)>,
+    /// Bytes of its outcome.
+    pub bytes: u32,
+    /// Its idempotency key, and the hash of its arguments.
+    pub key: Option<(Key, u64)>,
+    /// How far it had come.
+    pub progress: Progress,
+    /// How its attempts ended.
+    pub history: Vec<Attempt>,
+}
+
+impl Record<'_> {
+    /// The number of its kind.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Started { .. } => Kind::Started,
+            Self::Submitted(_) => Kind::Submitted,
+            Self::Leased { .. } => Kind::Leased,
+            Self::Returned { .. } => Kind::Returned,
+            Self::Settled(_) => Kind::Settled,
+            Self::Acknowledged { .. } => Kind::Acknowledged,
+            Self::InboxOpened { .. } => Kind::InboxOpened,
+            Self::Forgotten { .. } => Kind::Forgotten,
+            Self::InboxRemoved { .. } => Kind::InboxRemoved,
+            Self::Horizon { .. } => Kind::Horizon,
+        }
+    }
+
+    /// What the record is about: a call's id, or zeros.
+    #[must_use]
+    pub fn key(&self) -> [u8; 16] {
+        match self {
+            Self::Submitted(record) => record.id.to_bytes(),
+            Self::Settled(record) => record.id.to_bytes(),
+            Self::Leased { id, .. }
+            | Self::Returned { id, .. }
+            | Self::Acknowledged { id }
+            | Self::Forgotten { id } => id.to_bytes(),
+            Self::Started { .. } | Self::InboxOpened { .. } | Self::InboxRemoved { .. } | Self::Horizon { .. } => {
+                [0; 16]
+            }
+        }
+    }
+
+    /// Appends the head (everything but kind, key and body) to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut to = Writer(out);
+        match self {
+            Self::Started { epoch, wall_ms } => {
+                to.u32(epoch.0);
+                to.u64(*wall_ms);
+            }
+            Self::Submitted(record) => record.encode(&mut to),
+            Self::Leased { lease, incarnation, worker, attempt, wall_ms, .. } => {
+                to.u32(lease.slot);
+                to.u64(lease.token);
+                to.bytes(&incarnation.0);
+                to.u16(*attempt);
+                to.u64(*wall_ms);
+                to.text(worker);
+            }
+            Self::Returned { due_ms, progress, ended, .. } => {
+                to.u64(*due_ms);
+                progress.encode(&mut to);
+                to.u8(u8::from(ended.is_some()));
+                if let Some(attempt) = ended {
+                    encode_attempt(attempt, &mut to);
+                }
+            }
+            Self::Settled(record) => record.encode(&mut to),
+            Self::InboxOpened { name } | Self::InboxRemoved { name } => to.text(name),
+            Self::Horizon { ms } => to.u64(*ms),
+            Self::Acknowledged { .. } | Self::Forgotten { .. } => {}
+        }
+    }
+
+    /// Reads a record back.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the head is not what its kind says.
+    pub fn decode(kind: u8, key: [u8; 16], head: &[u8]) -> Result<Record<'static>, Malformed> {
+        let mut from = Reader(head);
+        let id = CallId::from_bytes(key);
+        Ok(match Kind::from_number(kind).ok_or(Malformed)? {
+            Kind::Started => Record::Started { epoch: Epoch(from.u32()?), wall_ms: from.u64()? },
+            Kind::Submitted => Record::Submitted(Cow::Owned(Submitted::decode(id, &mut from)?)),
+            Kind::Leased => Record::Leased {
+                id,
+                lease: LeaseTag { slot: from.u32()?, token: from.u64()? },
+                incarnation: IncarnationId(from.array()?),
+                attempt: from.u16()?,
+                wall_ms: from.u64()?,
+                worker: name(&mut from)?,
+            },
+            Kind::Returned => Record::Returned {
+                id,
+                due_ms: from.u64()?,
+                progress: Progress::decode(&mut from)?,
+                ended: match from.u8()? {
+                    0 => None,
+                    _ => Some(Cow::Owned(decode_attempt(&mut from)?)),
+                },
+            },
+            Kind::Settled => Record::Settled(Cow::Owned(Settled::decode(id, &mut from)?)),
+            Kind::Acknowledged => Record::Acknowledged { id },
+            Kind::InboxOpened => Record::InboxOpened { name: name(&mut from)? },
+            Kind::Forgotten => Record::Forgotten { id },
+            Kind::Horizon => Record::Horizon { ms: from.u64()? },
+            Kind::InboxRemoved => Record::InboxRemoved { name: name(&mut from)? },
+        })
+    }
+}
+
+impl Submitted {
+    fn encode(&self, to: &mut Writer<'_>) {
+        encode_route(&self.route, to);
+        to.u64(self.submitted_ms);
+        to.u64(self.deadline_ms);
+        to.u64(self.due_ms);
+        to.u32(self.bytes);
+        self.progress.encode(to);
+        encode_tail(self.inbox.as_ref(), self.key.as_ref(), self.revives, &self.history, to);
+    }
+
+    fn decode(id: CallId, from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let route = decode_route(from)?;
+        let (submitted_ms, deadline_ms, due_ms) = (from.u64()?, from.u64()?, from.u64()?);
+        let bytes = from.u32()?;
+        let progress = Progress::decode(from)?;
+        let (inbox, key, revives, history) = decode_tail(from)?;
+        Ok(Self { id, route, submitted_ms, deadline_ms, due_ms, inbox, bytes, key, revives, progress, history })
+    }
+}
+
+impl Settled {
+    fn encode(&self, to: &mut Writer<'_>) {
+        encode_route(&self.route, to);
+        to.u8(self.state as u8);
+        to.u8(self.reason);
+        to.u64(self.submitted_ms);
+        to.u64(self.settled_ms);
+        to.u32(self.bytes);
+        self.progress.encode(to);
+        encode_tail(self.inbox.as_ref(), self.key.as_ref(), None, &self.history, to);
+    }
+
+    fn decode(id: CallId, from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let route = decode_route(from)?;
+        let state = State::from_number(from.u8()?).filter(|state| state.is_settled()).ok_or(Malformed)?;
+        let reason = from.u8()?;
+        let (submitted_ms, settled_ms) = (from.u64()?, from.u64()?);
+        let bytes = from.u32()?;
+        let progress = Progress::decode(from)?;
+        let (inbox, key, _, history) = decode_tail(from)?;
+        Ok(Self { id, route, state, reason, submitted_ms, settled_ms, inbox, bytes, key, progress, history })
+    }
+}
+
+impl Progress {
+    fn encode(self, to: &mut Writer<'_>) {
+        to.u16(self.started);
+        to.u16(self.failed);
+        to.u8(self.lost);
+        to.u8(u8::from(self.suspect));
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { started: from.u16()?, failed: from.u16()?, lost: from.u8()?, suspect: from.u8()? != 0 })
+    }
+}
+
+const HAS_INBOX: u8 = 1;
+const NAMED_INBOX: u8 = 2;
+const HAS_KEY: u8 = 4;
+const REVIVES: u8 = 8;
+const HAS_HISTORY: u8 = 16;
+
+type Tail = (Option<(InboxKey, Tag)>, Option<(Key, u64)>, Option<CallId>, Vec<Attempt>);
+
+/// What most calls have little of: one byte says what follows.
+fn encode_tail(
+    inbox: Option<&(InboxKey, Tag)>,
+    key: Option<&(Key, u64)>,
+    revives: Option<CallId>,
+    history: &[Attempt],
+    to: &mut Writer<'_>,
+) {
+    let mut flags = 0;
+    flags |= match inbox {
+        None => 0,
+        Some((InboxKey::Anonymous(_), _)) => HAS_INBOX,
+        Some((InboxKey::Named(_), _)) => HAS_INBOX | NAMED_INBOX,
+    };
+    flags |= if key.is_some() { HAS_KEY } else { 0 };
+    flags |= if revives.is_some() { REVIVES } else { 0 };
+    flags |= if history.is_empty() { 0 } else { HAS_HISTORY };
+    to.u8(flags);
+    if let Some((inbox, tag)) = inbox {
+        to.u64(*tag);
+        match inbox {
+            InboxKey::Anonymous(caller) => to.bytes(&caller.0),
+            InboxKey::Named(name) => to.text(name),
+        }
+    }
+    if let Some((key, hash)) = key {
+        to.u64(*hash);
+        to.text(key.as_str());
+    }
+    if let Some(id) = revives {
+        to.bytes(&id.to_bytes());
+    }
+    if !history.is_empty() {
+        to.u8(u8::try_from(history.len()).unwrap_or(u8::MAX));
+        for attempt in history.iter().take(usize::from(u8::MAX)) {
+            encode_attempt(attempt, to);
+        }
+    }
+}
+
+fn decode_tail(from: &mut Reader<'_>) -> Result<Tail, Malformed> {
+    let flags = from.u8()?;
+    let mut inbox = None;
+    if flags & HAS_INBOX != 0 {
+        let tag = from.u64()?;
+        let key = if flags & NAMED_INBOX != 0 {
+            InboxKey::Named(name(from)?)
+        } else {
+            InboxKey::Anonymous(CallerId(from.array()?))
+        };
+        inbox = Some((key, tag));
+    }
+    let mut key = None;
+    if flags & HAS_KEY != 0 {
+        let hash = from.u64()?;
+        key = Some((Key::new(from.text()?).map_err(|_| Malformed)?, hash));
+    }
+    let revives = if flags & REVIVES != 0 { Some(CallId::from_bytes(from.array()?)) } else { None };
+    let mut history = Vec::new();
+    if flags & HAS_HISTORY != 0 {
+        for _ in 0..from.u8()? {
+            history.push(decode_attempt(from)?);
+        }
+    }
+    Ok((inbox, key, revives, history))
+}
+
+const WORKER: u8 = 1;
+const LOST: u8 = 2;
+
+fn encode_attempt(attempt: &Attempt, to: &mut Writer<'_>) {
+    to.u16(attempt.attempt);
+    to.u64(attempt.ended_ms);
+    to.u8(attempt.code as u8);
+    to.text(&attempt.text);
+    to.u8(if attempt.worker.is_some() { WORKER } else { 0 } | if attempt.lost { LOST } else { 0 });
+    if let Some(worker) = &attempt.worker {
+        to.text(worker);
+    }
+}
+
+fn decode_attempt(from: &mut Reader<'_>) -> Result<Attempt, Malformed> {
+    let (attempt, ended_ms) = (from.u16()?, from.u64()?);
+    let code = Code::from_number(from.u8()?).ok_or(Malformed)?;
+    let text = from.string()?;
+    let flags = from.u8()?;
+    let worker = if flags & WORKER != 0 { Some(name(from)?) } else { None };
+    Ok(Attempt { attempt, ended_ms, code, text, worker, lost: flags & LOST != 0 })
+}
+
+const TENANT: u8 = 1;
+const DURABILITY: u8 = 2;
+const VOLATILE: u8 = 4;
+const IDEMPOTENT: u8 = 8;
+const AT_MOST_ONCE: u8 = 16;
+const TUNED: u8 = 32;
+const SCHEMA: u8 = 64;
+
+/// Whatever has its default value takes no bytes.
+fn encode_route(route: &Route, to: &mut Writer<'_>) {
+    let tuned = route.backoff != Backoff::DEFAULT || route.attempt_timeout_ms != 0;
+    let mut flags = 0;
+    for (on, flag) in [
+        (route.tenant.is_some(), TENANT),
+        (route.durability.is_some(), DURABILITY),
+        (route.durability == Some(Durability::Volatile), VOLATILE),
+        (route.idempotent, IDEMPOTENT),
+        (route.at_most_once, AT_MOST_ONCE),
+        (tuned, TUNED),
+        (route.schema != 0, SCHEMA),
+    ] {
+        flags |= if on { flag } else { 0 };
+    }
+    to.u8(flags);
+    to.text(&route.procedure);
+    to.u8(route.priority.class());
+    to.u16(route.attempts);
+    if let Some(tenant) = &route.tenant {
+        to.text(tenant);
+    }
+    if tuned {
+        to.u32(route.backoff.first_ms);
+        to.u16(route.backoff.factor_tenths);
+        to.u32(route.backoff.max_ms);
+        to.u32(route.attempt_timeout_ms);
+    }
+    if route.schema != 0 {
+        to.u64(route.schema);
+    }
+}
+
+fn decode_route(from: &mut Reader<'_>) -> Result<Route, Malformed> {
+    let flags = from.u8()?;
+    let mut route = Route::new(name(from)?);
+    route.priority = Priority::new(from.u8()?).map_err(|_| Malformed)?;
+    route.attempts = from.u16()?;
+    route.idempotent = flags & IDEMPOTENT != 0;
+    route.at_most_once = flags & AT_MOST_ONCE != 0;
+    if flags & DURABILITY != 0 {
+        route.durability = Some(if flags & VOLATILE != 0 { Durability::Volatile } else { Durability::Durable });
+    }
+    if flags & TENANT != 0 {
+        route.tenant = Some(name(from)?);
+    }
+    if flags & TUNED != 0 {
+        route.backoff = Backoff { first_ms: from.u32()?, factor_tenths: from.u16()?, max_ms: from.u32()? };
+        route.attempt_timeout_ms = from.u32()?;
+    }
+    if flags & SCHEMA != 0 {
+        route.schema = from.u64()?;
+    }
+    Ok(route)
+}
+
+fn name(from: &mut Reader<'_>) -> Result<Name, Malformed> {
+    Name::new(from.text()?).map_err(|_| Malformed)
+}

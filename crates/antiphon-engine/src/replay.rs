@@ -1,0 +1,362 @@
+//! From the journal's records back to the state they describe. Replay runs no policy: it puts down what was decided.
+
+use crate::call::{Attempt, Call, DURABLE, NONE, OUTSTANDING, SUSPECT};
+use crate::effect::{Body, Effects, Handle, Role, Urgency};
+use crate::inbox::InboxKey;
+use crate::record::{Progress, Record, Settled, Submitted};
+use crate::{Engine, Limits, Now};
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+use antiphon_protocol::{CallId, Epoch, IncarnationId, LeaseTag, Name, Route, State};
+use hashbrown::{DefaultHashBuilder, HashMap};
+
+/// A lease as the journal last knew it.
+struct HeldOver {
+    lease: LeaseTag,
+    incarnation: IncarnationId,
+    worker: Name,
+    attempt: u16,
+}
+
+/// An engine being rebuilt.
+pub struct Replay {
+    engine: Engine,
+    leases: HashMap<u32, HeldOver, DefaultHashBuilder>,
+}
+
+impl Replay {
+    /// Begins with an empty engine.
+    #[must_use]
+    pub fn new(limits: Limits, seed: u64, now: Now) -> Self {
+        Self { engine: Engine::new(limits, seed, now), leases: HashMap::default() }
+    }
+
+    /// Puts down one record, found at `handle`. Records must come in the order in which they were appended.
+    pub fn apply(&mut self, record: Record<'_>, handle: Handle) {
+        match record {
+            Record::Started { epoch, wall_ms } => {
+                self.engine.epoch = self.engine.epoch.max(epoch);
+                self.engine.started = handle;
+                self.clock(wall_ms);
+            }
+            Record::Submitted(record) => self.submitted(record.into_owned(), handle),
+            Record::Leased { id, lease, incarnation, worker, attempt, wall_ms } => {
+                self.clock(wall_ms);
+                self.leased(id, HeldOver { lease, incarnation, worker, attempt }, wall_ms);
+            }
+            Record::Returned { id, due_ms, progress, ended } => {
+                self.returned(id, due_ms, progress, ended.map(Cow::into_owned));
+            }
+            Record::Settled(record) => self.settled(record.into_owned(), handle),
+            Record::Acknowledged { id } => {
+                if let Some(index) = self.engine.calls.find(id) {
+                    self.engine.calls.get_mut(index).inbox = NONE;
+                }
+            }
+            Record::InboxOpened { name } => {
+                let (place, _) = self.engine.inboxes.open(InboxKey::Named(name));
+                if let Some(inbox) = self.engine.inboxes.get_mut(place) {
+                    inbox.handle = handle;
+                }
+            }
+            Record::Forgotten { id } => {
+                if let Some(index) = self.engine.calls.find(id) {
+                    self.drop_call(index);
+                }
+            }
+            Record::Horizon { ms } => {
+                // Recorded once a second: what was forgotten after the last one is within that second.
+                self.engine.horizon_ms = self.engine.horizon_ms.max(ms + crate::retention::RETENTION_STEP_MS);
+                self.engine.horizon_record = (handle, ms);
+            }
+            Record::InboxRemoved { name } => {
+                if let Some(place) = self.engine.inboxes.find(&InboxKey::Named(name)) {
+                    self.engine.inboxes.remove(place);
+                }
+            }
+        }
+    }
+
+    /// Journaled wall time never goes back, even if the clock of this machine was set back.
+    fn clock(&mut self, wall_ms: u64) {
+        self.engine.now.wall_ms = self.engine.now.wall_ms.max(wall_ms);
+    }
+
+    fn drop_call(&mut self, index: u32) {
+        let call = self.engine.calls.remove(index);
+        self.leases.remove(&index);
+        self.engine.horizon_ms = self.engine.horizon_ms.max(call.id.unix_ms());
+    }
+
+    fn route(&mut self, route: &Route) -> u32 {
+        if let Some(place) = self.engine.routes.find(route) {
+            return place;
+        }
+        // Whatever was accepted is kept, also when the limit on routes is lower now.
+        let procedure = self.engine.procedures.open(&route.procedure);
+        let tenant = self.engine.routes.tenant(route.tenant.as_ref());
+        let line = self.engine.procedures.get_mut(procedure).queue.line(route.priority.class(), tenant);
+        self.engine.routes.insert(route, procedure, line, self.engine.limits.durable)
+    }
+
+    /// The place of the call with this id: the one there is, emptied, or a new one.
+    fn place(&mut self, call: Call) -> u32 {
+        if let Some(old) = self.engine.calls.find(call.id) {
+            self.engine.calls.remove(old);
+            self.leases.remove(&old);
+        }
+        self.engine.calls.insert(call)
+    }
+
+    fn inbox(&mut self, inbox: Option<&(InboxKey, u64)>, settled: bool) -> (u32, u64) {
+        match inbox {
+            // An outcome for an anonymous inbox may have been acknowledged long ago; its caller asks for what it
+            // misses when it comes back.
+            Some((InboxKey::Anonymous(_), _)) if settled => (NONE, 0),
+            Some((key, tag)) => (self.engine.inboxes.open(key.clone()).0, *tag),
+            None => (NONE, 0),
+        }
+    }
+
+    fn submitted(&mut self, record: Submitted, handle: Handle) {
+        self.clock(record.submitted_ms);
+        let route = self.route(&record.route);
+        let (inbox, tag) = self.inbox(record.inbox.as_ref(), false);
+        let Progress { started, failed, lost, suspect } = record.progress;
+        let index = self.place(Call {
+            id: record.id,
+            handle,
+            at_ms: record.due_ms,
+            deadline_ms: record.deadline_ms,
+            submitted_ms: record.submitted_ms,
+            tag,
+            route,
+            inbox,
+            place: NONE,
+            lease: NONE,
+            bytes: record.bytes,
+            extra: NONE,
+            stamp: 0,
+            generation: 0,
+            started,
+            failed,
+            state: State::Scheduled,
+            flags: DURABLE | if suspect { SUSPECT } else { 0 },
+            lost,
+            reason: 0,
+        });
+        if record.key.is_some() || record.revives.is_some() || !record.history.is_empty() {
+            let extra = self.engine.calls.extra_mut(index);
+            extra.key = record.key;
+            extra.revives = record.revives;
+            extra.history = record.history;
+        }
+    }
+
+    fn leased(&mut self, id: CallId, held: HeldOver, wall_ms: u64) {
+        let Some(index) = self.engine.calls.find(id) else { return };
+        let call = self.engine.calls.get_mut(index);
+        if call.state.is_settled() {
+            return;
+        }
+        call.started = call.started.max(held.attempt);
+        call.at_ms = wall_ms;
+        self.leases.insert(index, held);
+    }
+
+    fn returned(&mut self, id: CallId, due_ms: u64, progress: Progress, ended: Option<Attempt>) {
+        let Some(index) = self.engine.calls.find(id) else { return };
+        let call = self.engine.calls.get_mut(index);
+        if call.state.is_settled() {
+            return;
+        }
+        call.at_ms = due_ms;
+        call.started = progress.started;
+        call.failed = progress.failed;
+        call.lost = progress.lost;
+        call.set(SUSPECT, progress.suspect);
+        self.leases.remove(&index);
+        if let Some(ended) = ended {
+            self.engine.remember(index, ended);
+        }
+    }
+
+    fn settled(&mut self, record: Settled, handle: Handle) {
+        self.clock(record.settled_ms);
+        let known = self.engine.calls.find(record.id);
+        let (arguments, mut history) = known.map_or((Handle::NONE, Vec::new()), |index| {
+            let call = self.engine.calls.get(index);
+            let extra = self.engine.calls.extra(index);
+            let before = extra.map_or(Handle::NONE, |extra| extra.arguments);
+            let arguments = if call.state.is_settled() { before } else { call.handle };
+            (arguments, extra.map_or_else(Vec::new, |extra| extra.history.clone()))
+        });
+        if !record.history.is_empty() {
+            history = record.history;
+        }
+        let route = self.route(&record.route);
+        let (inbox, tag) = self.inbox(record.inbox.as_ref(), true);
+        let index = self.place(Call {
+            id: record.id,
+            handle,
+            at_ms: record.settled_ms,
+            deadline_ms: 0,
+            submitted_ms: record.submitted_ms,
+            tag,
+            route,
+            inbox,
+            place: NONE,
+            lease: NONE,
+            bytes: record.bytes,
+            extra: NONE,
+            stamp: 0,
+            generation: 0,
+            started: record.progress.started,
+            failed: record.progress.failed,
+            state: record.state,
+            flags: DURABLE,
+            lost: record.progress.lost,
+            reason: record.reason,
+        });
+        let dead = record.state == State::Dead;
+        if dead || record.key.is_some() || !history.is_empty() {
+            let extra = self.engine.calls.extra_mut(index);
+            extra.key = record.key;
+            extra.history = history;
+            extra.arguments = if dead { arguments } else { Handle::NONE };
+        }
+    }
+
+    /// The engine at `now`, in a new epoch that is recorded. Deadlines have gone on while the broker was down; leases
+    /// have not: each is held one full length. `live` hears of every body that is still needed.
+    pub fn finish(mut self, now: Now, effects: &mut impl Effects, mut live: impl FnMut(Handle)) -> Engine {
+        self.engine.now.monotonic_ms = now.monotonic_ms.max(1);
+        self.engine.now.wall_ms = self.engine.now.wall_ms.max(now.wall_ms);
+        let mut settled = Vec::new();
+        for index in 0..self.engine.calls.end() {
+            let Some(call) = self.engine.calls.slot(index) else { continue };
+            live(call.handle);
+            if call.state.is_settled() {
+                settled.push((call.at_ms, index));
+            } else {
+                self.resume(index);
+            }
+        }
+        settled.sort_unstable();
+        for (_, index) in settled {
+            self.rest(index, effects, &mut live);
+        }
+        self.begin_epoch(effects);
+        self.engine
+    }
+
+    /// A call that is not settled goes back where it waited or ran.
+    fn resume(&mut self, index: u32) {
+        let engine = &mut self.engine;
+        engine.unsettled += 1;
+        let call = engine.calls.get(index);
+        let (route, inbox, at_ms, deadline_ms) = (call.route, call.inbox, call.at_ms, call.deadline_ms);
+        engine.routes.hold(route);
+        if let Some(inbox) = engine.inboxes.get_mut(inbox) {
+            inbox.open += 1;
+        }
+        engine.hold_key(index);
+        let deadline_ms = engine.monotonic_of(deadline_ms);
+        let held = self.leases.remove(&index);
+        let due_ms = if held.is_some() { 0 } else { engine.monotonic_of(at_ms) };
+        let now_ms = engine.now.monotonic_ms;
+        let call = engine.calls.get_mut(index);
+        call.deadline_ms = deadline_ms;
+        if held.is_none() {
+            call.state = if due_ms > now_ms { State::Scheduled } else { State::Ready };
+            call.at_ms = due_ms.max(now_ms);
+        } else {
+            call.state = State::Leased;
+        }
+        engine.mind_deadline(index);
+        match held {
+            None => engine.line_up(index),
+            Some(held) => engine.hold_over(index, held),
+        }
+    }
+
+    /// A settled call goes back among those that are kept.
+    fn rest(&mut self, index: u32, effects: &mut impl Effects, live: &mut impl FnMut(Handle)) {
+        let engine = &mut self.engine;
+        let call = engine.calls.get(index);
+        let (route, inbox, state) = (call.route, call.inbox, call.state);
+        engine.routes.hold(route);
+        let arguments = engine.calls.extra(index).map_or(Handle::NONE, |extra| extra.arguments);
+        if arguments != Handle::NONE {
+            live(arguments);
+        }
+        engine.hold_key(index);
+        if let Some(inbox) = engine.inboxes.get_mut(inbox) {
+            let place = u32::try_from(inbox.outstanding.len()).expect("fewer outcomes than calls");
+            inbox.outstanding.push(index);
+            let call = engine.calls.get_mut(index);
+            call.place = place;
+            call.set(OUTSTANDING, true);
+        }
+        let procedure = engine.procedure_of(index);
+        engine.procedures.get_mut(procedure).count(state, 1);
+        engine.keep_settled(index, procedure, effects);
+    }
+
+    fn begin_epoch(&mut self, effects: &mut impl Effects) {
+        let engine = &mut self.engine;
+        let old = engine.started;
+        if old != Handle::NONE {
+            engine.epoch = Epoch(engine.epoch.0 + 1);
+        }
+        if engine.limits.durable {
+            let record = Record::Started { epoch: engine.epoch, wall_ms: engine.now.wall_ms };
+            engine.started = effects.record(&record, Body::None, Role::Base, Urgency::Now);
+        }
+        let grace_ms = engine.now.monotonic_ms + engine.limits.inbox_grace_ms;
+        engine.start_graces(grace_ms);
+    }
+}
+
+impl Engine {
+    fn hold_key(&mut self, index: u32) {
+        if let Some((key, _)) = self.calls.extra(index).and_then(|extra| extra.key.clone()) {
+            let procedure = self.procedure_of(index);
+            self.keyed.insert(procedure, key, index);
+        }
+    }
+
+    /// A lease from before the restart is held for its worker to come back to.
+    fn hold_over(&mut self, index: u32, held: HeldOver) {
+        let ends_ms = self.now.monotonic_ms + u64::from(self.limits.lease_ms);
+        let procedure = self.procedure_of(index);
+        if !self.leases.restore(held.lease.slot, index, held.lease.token, ends_ms, held.attempt) {
+            // Two records claim the same place: neither worker can be told apart, so the call goes back.
+            let call = self.calls.get_mut(index);
+            call.state = State::Ready;
+            call.at_ms = self.now.monotonic_ms;
+            return self.line_up(index);
+        }
+        let worker = self.workers.open(held.incarnation, held.worker);
+        let place = held.lease.slot;
+        if let Some(worker) = self.workers.get_mut(worker) {
+            let at = u32::try_from(worker.leases.len()).expect("fewer leases than calls");
+            worker.leases.push(place);
+            self.leases.get_mut(place).held = at;
+        }
+        let lease = self.leases.get_mut(place);
+        lease.worker = worker;
+        lease.orphan = true;
+        lease.recorded = true;
+        self.calls.get_mut(index).lease = place;
+        self.procedures.get_mut(procedure).count(State::Leased, 1);
+    }
+
+    /// Recovered anonymous inboxes end unless their callers come back.
+    fn start_graces(&mut self, ends_ms: u64) {
+        let stamps = self.inboxes.close_all(ends_ms);
+        for (place, stamp) in stamps {
+            self.graces.push(ends_ms, place, stamp);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! How long settled calls are kept: by age, and by bytes of each procedure; dead letters and keyed calls by age alone.
+//! What a connected or named inbox has not acknowledged is kept until it has.
+
+use crate::Engine;
+use crate::call::{DURABLE, NONE, OUTSTANDING, OVERDUE};
+use crate::effect::{Body, Effects, Gate, Handle, Role, Urgency};
+use crate::limits::OUTCOME_OVERHEAD_BYTES;
+use crate::record::Record;
+use alloc::collections::VecDeque;
+use antiphon_protocol::{CallId, State};
+
+/// How often ages are looked at: a second late is soon enough for hours.
+pub(crate) const RETENTION_STEP_MS: u64 = 1_000;
+
+impl Engine {
+    /// Notes a newly settled call for retention, and lets the oldest go when the procedure keeps too much.
+    pub(crate) fn keep_settled(&mut self, index: u32, procedure: u32, effects: &mut impl Effects) {
+        let call = self.calls.get(index);
+        let entry = (index, call.generation);
+        let weight = u64::from(call.bytes) + OUTCOME_OVERHEAD_BYTES;
+        let keyed = self.calls.extra(index).is_some_and(|extra| extra.key.is_some());
+        if self.next_retention_ms == 0 {
+            self.next_retention_ms = self.now.monotonic_ms + RETENTION_STEP_MS;
+        }
+        if self.is_private(index) && call.has(OUTSTANDING) && call.state != State::Dead {
+            // Its caller is the only one who could ask for it: it goes when that has it.
+            self.calls.get_mut(index).set(OVERDUE, true);
+            return;
+        }
+        let it = self.procedures.get_mut(procedure);
+        if call.state == State::Dead {
+            it.dead.push_back(entry);
+        } else if keyed {
+            it.keyed.push_back(entry);
+        } else {
+            it.settled.push_back(entry);
+            it.settled_bytes += weight;
+            self.evict(procedure, effects);
+        }
+    }
+
+    /// Forgets the oldest outcomes of a procedure until its bytes are within bounds.
+    fn evict(&mut self, procedure: u32, effects: &mut impl Effects) {
+        while self.procedures.get(procedure).settled_bytes > self.limits.outcome_bytes {
+            let Some((index, generation)) = self.procedures.get_mut(procedure).settled.pop_front() else { return };
+            self.let_settled_go(index, generation, effects);
+        }
+    }
+
+    /// Forgets a settled call, or marks it to be forgotten when its inbox acknowledges it.
+    fn let_settled_go(&mut self, index: u32, generation: u32, effects: &mut impl Effects) {
+        match self.calls.live(index, generation).map(|call| call.has(OUTSTANDING)) {
+            Some(true) => {
+                let bytes = self.calls.get(index).bytes;
+                self.calls.get_mut(index).set(OVERDUE, true);
+                self.discount(index, bytes);
+            }
+            Some(false) => self.forget(index, effects),
+            None => {}
+        }
+    }
+
+    fn discount(&mut self, index: u32, bytes: u32) {
+        let procedure = self.procedure_of(index);
+        let it = self.procedures.get_mut(procedure);
+        it.settled_bytes = it.settled_bytes.saturating_sub(u64::from(bytes) + OUTCOME_OVERHEAD_BYTES);
+    }
+
+    /// Forgets a settled call.
+    pub(crate) fn forget(&mut self, index: u32, effects: &mut impl Effects) {
+        let call = self.calls.get(index);
+        assert!(call.state.is_settled(), "only settled calls are forgotten");
+        let (state, handle, lease, bytes) = (call.state, call.handle, call.lease, call.bytes);
+        let (overdue, id, route) = (call.has(OVERDUE), call.id, call.route);
+        let procedure = self.procedure_of(index);
+        let key = self.calls.extra(index).and_then(|extra| extra.key.clone());
+        if state != State::Dead && key.is_none() && !overdue {
+            self.discount(index, bytes);
+        }
+        if self.calls.get(index).has(OUTSTANDING) {
+            self.leave_inbox(index);
+        }
+        if lease != NONE {
+            self.end_lease(lease);
+        }
+        if let Some((key, _)) = key {
+            self.keyed.remove(procedure, &key, index);
+        }
+        let arguments = self.calls.extra(index).map_or(Handle::NONE, |extra| extra.arguments);
+        for body in [handle, arguments] {
+            if body != Handle::NONE {
+                effects.release(body);
+            }
+        }
+        self.horizon_ms = self.horizon_ms.max(id.unix_ms().min(self.now.wall_ms));
+        self.procedures.get_mut(procedure).count(state, -1);
+        self.routes.let_go(route);
+        self.calls.remove(index);
+    }
+
+    /// Forgets what is too old.
+    pub(crate) fn retain(&mut self, budget: u32, effects: &mut impl Effects) {
+        if self.next_retention_ms == 0 || self.now.monotonic_ms < self.next_retention_ms {
+            return;
+        }
+        self.next_retention_ms = self.now.monotonic_ms + RETENTION_STEP_MS;
+        if self.limits.durable && self.horizon_ms > self.horizon_record.1 {
+            self.record_horizon(effects);
+        }
+        let mut left = budget;
+        for procedure in 0..self.procedures.len() {
+            left = self.retain_list(procedure, self.limits.outcome_ms, left, |it| &mut it.settled, effects);
+            left = self.retain_list(procedure, self.limits.idempotency_ms, left, |it| &mut it.keyed, effects);
+            left = self.retain_list(procedure, self.limits.dead_letter_ms, left, |it| &mut it.dead, effects);
+        }
+    }
+
+    pub(crate) fn record_horizon(&mut self, effects: &mut impl Effects) {
+        let (old, ms) = (self.horizon_record.0, self.horizon_ms);
+        let handle = effects.record(&Record::Horizon { ms }, Body::None, Role::Base, Urgency::Lazy);
+        if old != Handle::NONE {
+            effects.release(old);
+        }
+        self.horizon_record = (handle, ms);
+    }
+
+    fn retain_list(
+        &mut self,
+        procedure: u32,
+        age_ms: u64,
+        mut left: u32,
+        list: impl Fn(&mut crate::procedure::Procedure) -> &mut VecDeque<(u32, u32)>,
+        effects: &mut impl Effects,
+    ) -> u32 {
+        while left > 0 {
+            let Some((index, generation)) = list(self.procedures.get_mut(procedure)).front().copied() else { break };
+            let call = self.calls.live(index, generation);
+            if call.is_some_and(|call| call.at_ms.saturating_add(age_ms) > self.now.wall_ms) {
+                break;
+            }
+            list(self.procedures.get_mut(procedure)).pop_front();
+            self.let_settled_go(index, generation, effects);
+            left -= 1;
+        }
+        left
+    }
+
+    /// Forgets a dead letter at an operator's word; false when there is none with this id.
+    pub fn purge(&mut self, id: CallId, effects: &mut impl Effects) -> bool {
+        let Some(index) = self.calls.find(id).filter(|index| self.calls.get(*index).state == State::Dead) else {
+            return false;
+        };
+        let call = self.calls.get(index);
+        if call.has(DURABLE) {
+            let handle = call.handle;
+            effects.record(&Record::Forgotten { id }, Body::None, Role::Delta(handle), Urgency::Now);
+        }
+        self.forget(index, effects);
+        true
+    }
+
+    /// The arguments and route of a dead letter, and what an answer about it waits for.
+    #[must_use]
+    pub fn dead_letter(&self, id: CallId) -> Option<(antiphon_protocol::Route, Handle, u32)> {
+        let index = self.calls.find(id).filter(|index| self.calls.get(*index).state == State::Dead)?;
+        let route = (*self.routes.get(self.calls.get(index).route).route).clone();
+        Some((route, self.arguments_of(index), self.calls.get(index).bytes))
+    }
+
+    /// What an answer about this call waits for.
+    #[must_use]
+    pub fn gate_of_answer(&self, id: CallId) -> Gate {
+        self.calls.find(id).map_or(Gate::Open, |index| self.gate(index))
+    }
+}

@@ -1,0 +1,171 @@
+//! The end of a call: recorded once, told to whoever waits.
+
+use crate::call::{AWAITED, DURABLE, NONE, OUTSTANDING};
+use crate::effect::{Body, Effect, Effects, Ending, Gate, Handle, Peer, Reason, Role, Urgency};
+use crate::record::{Record, Settled, Submitted};
+use crate::{Engine, admission::gate_of};
+use alloc::borrow::Cow;
+use alloc::vec::Vec;
+use antiphon_protocol::{State, Tag};
+
+/// What a call ends with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Verdict {
+    /// The body that came with the command, of this many bytes.
+    Told(u32),
+    /// What the engine itself decided.
+    Decided(Reason),
+}
+
+impl Engine {
+    /// Settles a call. Its place in line must have been left, and its lease either ended or left to stop.
+    pub(crate) fn settle(&mut self, index: u32, state: State, verdict: Verdict, effects: &mut impl Effects) {
+        let call = self.calls.get_mut(index);
+        assert!(!call.state.is_settled() && state.is_settled(), "a terminal state never changes");
+        let (before, old) = (call.state, call.handle);
+        call.state = state;
+        call.at_ms = self.now.wall_ms;
+        (call.bytes, call.reason) = match verdict {
+            Verdict::Told(bytes) => (bytes, 0),
+            Verdict::Decided(reason) => (0, reason as u8),
+        };
+        self.unsettled -= 1;
+        self.counters.settled += 1;
+        let procedure = self.procedure_of(index);
+        let counts = self.procedures.get_mut(procedure);
+        counts.count(before, -1);
+        counts.count(state, 1);
+        counts.total += 1;
+        self.free_key_if_never_run(index, procedure);
+        self.record_settled(index, old, verdict, effects);
+        self.strike_deadline(index);
+        self.deliver(index, effects);
+        self.keep_settled(index, procedure, effects);
+    }
+
+    fn record_settled(&mut self, index: u32, old: Handle, verdict: Verdict, effects: &mut impl Effects) {
+        let dead = self.calls.get(index).state == State::Dead;
+        let told = matches!(verdict, Verdict::Told(_));
+        let body = if told { Body::Command } else { Body::None };
+        let handle = if self.calls.get(index).has(DURABLE) {
+            let record = Record::Settled(Cow::Owned(self.settled(index)));
+            effects.record(&record, body, Role::Base, Urgency::Now)
+        } else if told {
+            effects.store(body)
+        } else {
+            Handle::NONE
+        };
+        if dead {
+            self.calls.extra_mut(index).arguments = old;
+        } else {
+            effects.release(old);
+        }
+        self.calls.get_mut(index).handle = handle;
+    }
+
+    /// A call that ends before its first lease frees its idempotency key.
+    fn free_key_if_never_run(&mut self, index: u32, procedure: u32) {
+        if self.calls.get(index).started == 0
+            && let Some((key, _)) = self.calls.extra(index).and_then(|extra| extra.key.clone())
+        {
+            self.keyed.remove(procedure, &key, index);
+            self.calls.extra_mut(index).key = None;
+        }
+    }
+
+    fn strike_deadline(&mut self, index: u32) {
+        let call = self.calls.get(index);
+        if call.deadline_ms != 0 {
+            let calls = &self.calls;
+            self.deadlines.strike(|due| calls.live(due.index, due.stamp).is_some_and(|call| !call.state.is_settled()));
+        }
+    }
+
+    /// Tells the outcome to the call's inbox and to whoever else asked for it.
+    fn deliver(&mut self, index: u32, effects: &mut impl Effects) {
+        let call = self.calls.get(index);
+        let (to, tag, gate) = (call.inbox, call.tag, gate_of(call));
+        if let Some(inbox) = self.inboxes.get_mut(to) {
+            inbox.open = inbox.open.saturating_sub(1);
+            let place = u32::try_from(inbox.outstanding.len()).expect("fewer outcomes than calls");
+            inbox.outstanding.push(index);
+            let peer = inbox.peer;
+            let call = self.calls.get_mut(index);
+            call.place = place;
+            call.set(OUTSTANDING, true);
+            if let Some(peer) = peer {
+                effects.emit(gate, self.outcome_for(index, peer, tag));
+            }
+        } else {
+            self.calls.get_mut(index).inbox = NONE;
+        }
+        if self.calls.extra(index).is_some_and(|extra| !extra.watchers.is_empty()) {
+            let watchers = core::mem::take(&mut self.calls.extra_mut(index).watchers);
+            for (inbox, tag) in watchers {
+                if let Some(peer) = self.inboxes.get(inbox).and_then(|inbox| inbox.peer) {
+                    effects.emit(gate, self.outcome_for(index, peer, tag));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn outcome_for(&self, index: u32, peer: Peer, tag: Tag) -> Effect {
+        let call = self.calls.get(index);
+        let (ending, may_have_run) = match Reason::from_number(call.reason) {
+            Some(reason) => (Ending::Decided(reason), reason.may_have_run()),
+            None => (Ending::Stored(call.handle), true),
+        };
+        let (id, state, attempts) = (call.id, call.state, call.started);
+        Effect::Outcome { peer, tag, id, state, attempts, ending, may_have_run }
+    }
+
+    /// What the journal keeps of a call that is not settled.
+    pub(crate) fn submitted(&self, index: u32) -> Submitted {
+        let call = self.calls.get(index);
+        let extra = self.calls.extra(index);
+        let later = call.state == State::Scheduled;
+        Submitted {
+            id: call.id,
+            route: (*self.routes.get(call.route).route).clone(),
+            submitted_ms: call.submitted_ms,
+            deadline_ms: self.wall_of(call.deadline_ms),
+            due_ms: if later { self.wall_of(call.at_ms) } else { 0 },
+            inbox: self.inboxes.get(call.inbox).map(|inbox| (inbox.key.clone(), call.tag)),
+            bytes: call.bytes,
+            key: extra.and_then(|extra| extra.key.clone()),
+            revives: extra.and_then(|extra| extra.revives),
+            progress: self.progress(index),
+            history: extra.map_or_else(Vec::new, |extra| extra.history.clone()),
+        }
+    }
+
+    /// What the journal keeps of a call that is settled.
+    pub(crate) fn settled(&self, index: u32) -> Settled {
+        let call = self.calls.get(index);
+        let extra = self.calls.extra(index);
+        Settled {
+            id: call.id,
+            route: (*self.routes.get(call.route).route).clone(),
+            state: call.state,
+            reason: call.reason,
+            submitted_ms: call.submitted_ms,
+            settled_ms: call.at_ms,
+            inbox: self.inboxes.get(call.inbox).map(|inbox| (inbox.key.clone(), call.tag)),
+            bytes: call.bytes,
+            key: extra.and_then(|extra| extra.key.clone()),
+            progress: self.progress(index),
+            history: extra.map_or_else(Vec::new, |extra| extra.history.clone()),
+        }
+    }
+
+    /// Whether nobody but the caller that awaits it knows of this call.
+    pub(crate) fn is_private(&self, index: u32) -> bool {
+        let call = self.calls.get(index);
+        call.has(AWAITED) && !call.has(DURABLE)
+    }
+
+    /// What an effect about this call waits for.
+    pub(crate) fn gate(&self, index: u32) -> Gate {
+        gate_of(self.calls.get(index))
+    }
+}
