@@ -12,6 +12,7 @@ mod inbound;
 mod kind;
 pub mod limits;
 mod outbound;
+mod remote;
 
 pub use error::FrameError;
 pub use frame::{Accepted, Entries, Entry, Frame, Submitted};
@@ -19,3 +20,12 @@ pub use handshake::{Hello, Refusal, Role, Stranger, Welcome, feature};
 pub use inbound::{Arrival, Inbound};
 pub use kind::Kind;
 pub use outbound::Outbound;
+pub use remote::{Address, AddressError, Remote, RemoteOptions};
+
+/// What a report becomes whose payload is above the limit: trying the call again would give the same.
+#[must_use]
+pub fn oversized_settlement(bytes: usize, max: usize) -> antiphon_protocol::Settlement {
+    let text = format!("the procedure's value has {bytes} bytes and the broker takes at most {max}");
+    let failure = antiphon_protocol::Failure::new(antiphon_protocol::Code::ResourceExhausted, text);
+    antiphon_protocol::Settlement::Fail(failure.may_have_run())
+}
