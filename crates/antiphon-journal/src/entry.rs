@@ -146,7 +146,7 @@ pub(crate) fn lengths(header: &[u8], room: usize) -> Option<Lengths> {
 
 impl EntryHeader {
     /// Decodes header and head at `offset`. `bytes` must hold both; the body may be missing.
-    pub fn decode<'a>(seed: Seed, offset: u32, bytes: &'a [u8], room: usize) -> Option<(Self, &'a [u8])> {
+    pub fn decode(seed: Seed, offset: u32, bytes: &[u8], room: usize) -> Option<(Self, &[u8])> {
         let lengths = lengths(bytes, room)?;
         let covered = bytes.get(4..ENTRY_HEADER_BYTES + lengths.head)?;
         if u32_at(bytes, 0)? != seed.at(offset, covered) || bytes.get(42..44)? != [0, 0] {

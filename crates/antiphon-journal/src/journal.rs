@@ -87,6 +87,21 @@ impl Journal {
         Ok(self.append_to_active(generation, role, entry, total))
     }
 
+    /// Makes sure that an entry of this head and body length can be appended next, so that an owner can refuse
+    /// work before it has decided anything.
+    ///
+    /// # Errors
+    /// As for [`Journal::append`].
+    pub fn make_room(&mut self, generation: Generation, bytes: usize, reserve: Reserve) -> Result<(), AppendError> {
+        self.check_poison()?;
+        if bytes > HEAD_BYTES_MAX + BODY_BYTES_MAX {
+            let limit = (HEAD_BYTES_MAX + BODY_BYTES_MAX) as u64;
+            return Err(AppendError::TooLarge { bytes: bytes as u64, limit });
+        }
+        let total = ENTRY_HEADER_BYTES + bytes;
+        if self.fits(generation, total) { Ok(()) } else { self.roll(generation, total, reserve) }
+    }
+
     fn append_to_active(&mut self, generation: Generation, role: Role, entry: &Entry<'_>, total: usize) -> Position {
         let lsn = self.tip.next();
         let part = self.open_part(generation, lsn);
@@ -268,7 +283,7 @@ impl Journal {
                 *after.ends.of_mut(generation) = Position::new(active.number, active.tail).as_u64();
             }
         }
-        Some(Arc::new(Commit { parts, manifest, tip: self.tip, after, retired }))
+        Some(Arc::new(Commit { parts, manifest, after, retired }))
     }
 
     fn collect(&mut self, done: Result<Cost, Poisoned>) -> Result<(), Poisoned> {
@@ -281,6 +296,7 @@ impl Journal {
                     self.recycle(segment);
                 }
                 self.reuse_buffers(commit);
+                self.space.refill();
                 Ok(())
             }
             Err(poisoned) => {

@@ -21,6 +21,8 @@ pub(crate) struct Layout {
     pub manifest: Manifest,
     pub meta: Arc<dyn File>,
     pub segments: Vec<(SegmentRecord, Arc<SegmentFile>)>,
+    /// Listed segments whose files are not as listed; they are not among `segments`.
+    pub problems: Vec<OpenError>,
 }
 
 /// A range of a segment file, both ends at batch boundaries.
@@ -78,7 +80,7 @@ pub(crate) fn is_new(storage: &dyn Storage, names: &[String]) -> Result<bool, Op
 }
 
 impl Layout {
-    /// Opens what the manifest lists. A listed file that is missing or has another length is damage.
+    /// Opens what the manifest lists. A listed file that is missing or has another length is a problem.
     pub fn load(storage: &dyn Storage, read_only: bool) -> Result<Self, OpenError> {
         let open = |name: &str| if read_only { storage.open_read_only(name) } else { storage.open(name) };
         let meta = open(META_NAME).map_err(|error| io_error("open", storage.path_of(META_NAME), error))?;
@@ -87,33 +89,36 @@ impl Layout {
             ManifestError::NewerFormat { found } => OpenError::NewerFormat { found, known: FORMAT },
             ManifestError::Io(source) => io_error("read", storage.path_of(META_NAME), source),
         })?;
-        let mut segments = Vec::with_capacity(manifest.segments.len());
-        for record in &manifest.segments {
-            let missing = || OpenError::Damaged {
-                file: storage.path_of(&file_name(record.file)),
-                segment: record.number,
-                from: 0,
-                to: u64::from(record.length),
-                what: "the file is missing",
-            };
-            let handle = open(&file_name(record.file)).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => missing(),
-                _ => io_error("open", storage.path_of(&file_name(record.file)), error),
-            })?;
-            let file = Arc::new(segment_file(record, &manifest.broker, handle));
-            let len = file.handle.len().map_err(|e| io_error("read", storage.path_of(&file_name(record.file)), e))?;
-            if len != u64::from(record.length) {
-                return Err(damage(
-                    storage,
-                    &file,
-                    0,
-                    record.length,
-                    "the file has another length than it was made with",
-                ));
+        let mut layout = Self { manifest, meta, segments: Vec::new(), problems: Vec::new() };
+        for record in layout.manifest.segments.clone() {
+            let path = || storage.path_of(&file_name(record.file));
+            match open(&file_name(record.file)) {
+                Ok(handle) => {
+                    let file = Arc::new(segment_file(&record, &layout.manifest.broker, handle));
+                    if file.handle.len().map_err(|e| io_error("read", path(), e))? == u64::from(record.length) {
+                        layout.segments.push((record, file));
+                    } else {
+                        let what = "the file has another length than it was made with";
+                        layout.problems.push(damage(storage, &file, 0, record.length, what));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => layout.problems.push(OpenError::Damaged {
+                    file: path(),
+                    segment: record.number,
+                    from: 0,
+                    to: u64::from(record.length),
+                    what: "the file is missing",
+                }),
+                Err(error) => return Err(io_error("open", path(), error)),
             }
-            segments.push((*record, file));
         }
-        Ok(Self { manifest, meta, segments })
+        Ok(layout)
+    }
+
+    /// The same, where any problem is an error.
+    pub fn load_whole(storage: &dyn Storage, read_only: bool) -> Result<Self, OpenError> {
+        let mut layout = Self::load(storage, read_only)?;
+        if layout.problems.is_empty() { Ok(layout) } else { Err(layout.problems.swap_remove(0)) }
     }
 
     fn of(&self, generation: Generation) -> impl DoubleEndedIterator<Item = &(SegmentRecord, Arc<SegmentFile>)> {
@@ -194,7 +199,7 @@ fn watermark_in(file: &Arc<SegmentFile>, record: &SegmentRecord) -> io::Result<O
             Ok(None) => return Ok(newest),
             Err(Stop::Io(error)) => return Err(error),
             Err(Stop::Wrong(wrong)) => {
-                search(file, wrong.offset, limit, |header| {
+                search(file, wrong.offset, limit, |_, header| {
                     newest.get_or_insert(header.watermark).merge(&header.watermark);
                 })?;
                 return Ok(newest);
@@ -203,8 +208,13 @@ fn watermark_in(file: &Arc<SegmentFile>, record: &SegmentRecord) -> io::Result<O
     }
 }
 
-/// Calls `found` for every valid batch header between `from` and `limit`.
-fn search(file: &SegmentFile, from: u32, limit: u32, mut found: impl FnMut(BatchHeader)) -> io::Result<()> {
+/// Calls `found` for every valid batch header between `from`, a batch boundary, and `limit`.
+pub(crate) fn search(
+    file: &SegmentFile,
+    from: u32,
+    limit: u32,
+    mut found: impl FnMut(u32, BatchHeader),
+) -> io::Result<()> {
     let mut bytes = vec![0; SEARCH_BYTES.min((limit - from) as usize)];
     let mut start = from;
     while start < limit {
@@ -222,7 +232,7 @@ fn search(file: &SegmentFile, from: u32, limit: u32, mut found: impl FnMut(Batch
             let room = (limit - offset) as usize;
             let header = BatchHeader::decode(file.seed, offset, &header, room).filter(|_| whole);
             if let Some(header) = header.filter(|header| header.segment == file.number) {
-                found(header);
+                found(offset, header);
             }
         }
         if read < want {

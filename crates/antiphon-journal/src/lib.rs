@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod check;
 mod checksum;
 mod directory;
 mod entry;
@@ -35,6 +36,7 @@ mod tail;
 mod walk;
 mod writer;
 
+pub use check::{Damage, Report, SegmentReport, dump, verify};
 pub use directory::Directory;
 pub use entry::{BODY_BYTES_MAX, Entry, EntryData, HEAD_BYTES_MAX, Recovered, Reserve, Role};
 pub use error::{AppendError, OpenError, Poisoned, ReadError};

@@ -51,7 +51,7 @@ impl Journal {
         if is_new(&*storage, &names)? {
             create(&*storage, &names)?;
         }
-        let layout = Layout::load(&*storage, false)?;
+        let layout = Layout::load_whole(&*storage, false)?;
         let watermark = layout.watermark(&*storage)?;
         let spans = layout.spans(&*storage, &watermark)?;
         let broker = layout.manifest.broker;
@@ -108,16 +108,7 @@ impl Opening {
         self.write_manifest(&file, &rewritten)?;
         self.give_back_dropped(&space);
         for (entry, position) in self.tail.entries.iter().zip(&rewritten.positions) {
-            visit(Recovered {
-                position: *position,
-                lsn: entry.header.lsn,
-                generation: Generation::Young,
-                role: entry.header.role,
-                key: entry.header.key,
-                kind: entry.header.kind,
-                head: &entry.head,
-                body_len: entry.header.body_len,
-            });
+            visit(entry.recovered(*position, Generation::Young));
         }
         space.start().map_err(|error| io_error("start a thread for", self.storage.path_of(""), error))?;
         self.start(file, rewritten, space, recovered)

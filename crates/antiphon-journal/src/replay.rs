@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::entry::{EntryHeader, Recovered, Role};
 use crate::error::OpenError;
 use crate::layout::{Span, damage, io_error};
-use crate::position::{Lsn, Position};
+use crate::position::{Generation, Lsn, Position};
 use crate::segment::{SegmentFile, file_name};
 use crate::storage::Storage;
 use crate::walk::{Stop, Walk};
@@ -85,9 +85,9 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn recovered<'a>(
+pub(crate) fn recovered<'a>(
     position: Position,
-    generation: crate::position::Generation,
+    generation: Generation,
     header: &EntryHeader,
     head: &'a [u8],
 ) -> Recovered<'a> {

@@ -41,6 +41,8 @@ impl Journal {
         *self.active.of_mut(generation) = Some(Active { number, tail: 0, index: Index::default() });
         self.manifest_is_stale = true;
         self.counters.rolls += 1;
+        // What was released while its segment was active may be dead since it was sealed.
+        self.retire_dead();
         Ok(())
     }
 

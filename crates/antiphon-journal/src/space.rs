@@ -133,18 +133,17 @@ impl Space {
         }
     }
 
+    /// Lets a pool that is not full try again: what was missing may have come back.
+    pub fn refill(&self) {
+        if self.shared.wants_more(&self.shared.lock()) {
+            self.poke();
+        }
+    }
+
     /// Files ready, and bytes of all segment files.
     pub fn figures(&self) -> (usize, u64) {
         let state = self.shared.lock();
         (state.ready.len(), state.bytes)
-    }
-
-    /// Waits until the pool is full or found no room. For tests and benchmarks.
-    pub fn wait_filled(&self) {
-        let mut state = self.shared.lock();
-        while self.thread.is_some() && self.shared.wants_more(&state) && !state.failed {
-            state = self.shared.wait(state);
-        }
     }
 }
 

@@ -206,7 +206,7 @@ impl Journal {
     }
 
     /// Marks what is dead: young segments from the oldest on, cold ones anywhere.
-    fn retire_dead(&mut self) {
+    pub(crate) fn retire_dead(&mut self) {
         if !self.recycling {
             return;
         }

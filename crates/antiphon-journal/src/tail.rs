@@ -4,26 +4,33 @@
 use std::sync::Arc;
 
 use crate::batch::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader};
-use crate::entry::{self, Entry, EntryHeader};
+use crate::entry::{self, Entry, EntryHeader, Recovered};
 use crate::error::OpenError;
 use crate::index::{Index, IndexRecord};
 use crate::layout::{Span, Spans};
-use crate::position::{Lsn, Position, Watermark};
-use crate::replay::read_error;
+use crate::position::{Generation, Lsn, Position, Watermark};
+use crate::replay::{read_error, recovered};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentFile};
 use crate::storage::Storage;
 use crate::walk::{Stop, Walk};
 
 /// An entry of the last commit, whole and verified.
 pub(crate) struct TailEntry {
+    /// Where it was found.
+    pub position: Position,
+    pub generation: Generation,
     pub header: EntryHeader,
     pub head: Vec<u8>,
     pub body: Vec<u8>,
 }
 
 impl TailEntry {
-    pub fn entry<'a>(&'a self, body: &'a [&'a [u8]]) -> Entry<'a> {
+    fn entry<'a>(&'a self, body: &'a [&'a [u8]]) -> Entry<'a> {
         Entry { key: self.header.key, kind: self.header.kind, head: &self.head, body }
+    }
+
+    pub fn recovered(&self, position: Position, generation: Generation) -> Recovered<'_> {
+        recovered(position, generation, &self.header, &self.head)
     }
 }
 
@@ -70,7 +77,8 @@ impl Tail {
             while let Some((offset, header)) = walk.next_entry()? {
                 let Some(body) = walk.body()?.map(<[u8]>::to_vec) else { return Err(wrong(offset)) };
                 let head = walk.head()?.to_vec();
-                self.entries.push(TailEntry { header, head, body });
+                let position = Position::new(walk.number(), offset);
+                self.entries.push(TailEntry { position, generation: walk.generation(), header, head, body });
             }
         }
         Ok(())

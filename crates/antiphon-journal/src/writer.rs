@@ -39,7 +39,6 @@ pub(crate) struct Commit {
     pub parts: Vec<Part>,
     /// The new manifest, if segments came or went. Written first.
     pub manifest: Option<(Arc<dyn File>, Vec<u8>)>,
-    pub tip: Lsn,
     /// What is durable once it succeeded.
     pub after: Watermark,
     /// Segments the manifest no longer lists; free once it is durable.
