@@ -1,6 +1,6 @@
 //! The toy broker's side of the seam: takes what is handed over, under the lock.
 
-use super::{Data, Shared, Toy};
+use super::{Shared, Toy};
 use crate::fault::Fault;
 use antiphon_broker::{
     Attach, BoxFuture, Broker, Caller, CancelReach, Capabilities, Event, Inbox, Inspect, OpenError, Report, Sink,
