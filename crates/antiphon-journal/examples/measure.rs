@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn open(path: &Path, visited: &mut u64) -> Result<(Journal, mpsc::Receiver<()>), Box<dyn Error>> {
     let storage = Arc::new(Directory::create(path)?);
     let (sender, woken) = mpsc::channel();
-    let wake = Arc::new(move || drop(sender.send(())));
+    let wake = Arc::new(move || sender.send(()).unwrap_or_default());
     let journal = Journal::open(storage, Options::new(), wake, &mut |_| *visited += 1)?;
     Ok((journal, woken))
 }
@@ -33,7 +33,7 @@ fn commits(path: &Path, bytes: usize, batch: u64) -> Result<(), Box<dyn Error>> 
     let (mut journal, woken) = open(path, &mut 0)?;
     journal.start_recycling();
     let body = vec![7; bytes];
-    let mut fill = |journal: &mut Journal| -> Result<(), Box<dyn Error>> {
+    let fill = |journal: &mut Journal| -> Result<(), Box<dyn Error>> {
         for number in 0..batch {
             let key = u128::from(number).to_le_bytes();
             let entry = Entry { key, kind: 1, head: &[1; 24], body: &[&body] };
