@@ -1,13 +1,29 @@
-//! The driver: one engine and one journal, joined. It has no thread and no socket of its own; whoever owns it calls
-//! it with batches, then pumps it.
+//! The driver: one engine and one journal, joined. It has no thread and no socket of its own; whoever owns it hands
+//! it batches of commands, pumps it, and sees to its commits.
 
-use crate::Outlet;
-use antiphon_broker::Wants;
-use antiphon_broker::{Event, Inbox, OpenError, Report};
-use antiphon_protocol::{CallId, Failure, Keys, LeaseTag, Offer, Payload, Query, Route, Start, Tag};
+use crate::bodies::{Bodies, Body};
+use crate::clock::{Clock, SystemClock};
+use crate::events;
+use crate::outlet::Outlet;
+use crate::output::{Outbox, Output, Scratch};
+use crate::questions::Question;
+use antiphon_broker::{Event, Inbox, Report, Wants};
+use antiphon_engine::{Command, End, Engine, Handle, InboxKey, Limits, Now, Peer, Urgency};
+use antiphon_journal::{AppendError, Generation, Journal, Options, Reserve};
+use antiphon_protocol::{
+    CallId, Code, Epoch, Failure, Keys, LeaseTag, Offer, Outcome, Payload, Route, Settlement, Start, Tag, defaults,
+};
+use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Steps of work that a pump does before it lets other things happen: some milliseconds at most.
+const STEPS_A_PUMP: u32 = 4_096;
+/// What a record takes beside its payload: names and keys are at most 255 bytes each, history 8 × 600.
+const RECORD_BYTES: usize = 8 << 10;
+/// How long a record nobody waits for may stay in memory.
+const LAZY: Duration = Duration::from_millis(200);
 
 /// A caller or a worker that is connected to a driver.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -18,10 +34,40 @@ pub struct PeerId(pub u32);
 pub struct RouteRef(pub u32);
 
 /// What a driver keeps, and where.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DriverOptions {
     /// The data directory; `None` keeps everything in memory.
     pub directory: Option<PathBuf>,
+    /// Bounds of the engine; whether calls are durable follows from the directory.
+    pub limits: Limits,
+    /// Sizes of the journal.
+    pub journal: Options,
+    /// Bytes of arguments kept in memory beside the journal.
+    pub cache_bytes: usize,
+    /// The largest payload, in bytes.
+    pub payload_bytes_max: u32,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for DriverOptions {
+    /// In memory, with the defaults of the product.
+    fn default() -> Self {
+        Self {
+            directory: None,
+            limits: Limits::new(true),
+            journal: Options::new(),
+            cache_bytes: 64 << 20,
+            payload_bytes_max: defaults::PAYLOAD_BYTES_MAX,
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+}
+
+impl std::fmt::Debug for DriverOptions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("DriverOptions").field("directory", &self.directory).finish_non_exhaustive()
+    }
 }
 
 /// A call on its way in, its route interned.
@@ -61,57 +107,410 @@ pub enum Commit {
 }
 
 /// One engine and one journal.
-pub struct Driver {}
+pub struct Driver {
+    pub(crate) engine: Engine,
+    pub(crate) journal: Option<Journal>,
+    pub(crate) bodies: Bodies,
+    pub(crate) outbox: Outbox,
+    pub(crate) cold: HashSet<u32>,
+    pub(crate) poisoned: Option<Failure>,
+    pub(crate) scratch: Scratch,
+    pub(crate) options: DriverOptions,
+    pub(crate) questions: VecDeque<Question>,
+    pub(crate) sweep: Option<antiphon_journal::Sweep>,
+    peers_free: Vec<u32>,
+    peers: u32,
+    now: Now,
+    /// Whether the clock must be read before the next command.
+    stale: bool,
+}
 
-#[allow(missing_docs, unused_variables, clippy::unimplemented)]
 impl Driver {
-    /// Opens the directory and recovers. `wake` is called from the journal's writer thread when a commit ended: the
-    /// owner must then pump.
-    pub fn open(options: DriverOptions, wake: Arc<dyn Fn() + Send + Sync>) -> Result<Self, OpenError> {
-        unimplemented!()
+    pub(crate) fn assemble(options: DriverOptions, engine: Engine, journal: Option<Journal>) -> Self {
+        Self {
+            engine,
+            journal,
+            bodies: Bodies::new(options.cache_bytes),
+            outbox: Outbox::default(),
+            cold: HashSet::new(),
+            poisoned: None,
+            scratch: Scratch::default(),
+            questions: VecDeque::new(),
+            sweep: None,
+            peers_free: Vec::new(),
+            peers: 0,
+            now: options.clock.now(),
+            stale: true,
+            options,
+        }
     }
-    /// A caller connects. An older peer with the same inbox gets `Down { last: true }` and is closed.
+
+    /// The number of this start.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.engine.epoch()
+    }
+
+    /// Whether calls are journaled.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    /// The time of the present batch: read once for all its commands.
+    pub(crate) fn now(&mut self) -> Now {
+        if self.stale {
+            self.now = self.options.clock.now();
+            self.stale = false;
+        }
+        self.now
+    }
+
+    /// Runs one engine call with this driver's journal, bodies and queues as its effects.
+    pub(crate) fn with<R>(
+        &mut self,
+        generation: Generation,
+        body: Option<Body>,
+        run: impl FnOnce(&mut Engine, Now, &mut Output<'_>) -> R,
+    ) -> R {
+        let now = self.now();
+        let epoch = self.engine.epoch();
+        let mut output = Output {
+            journal: self.journal.as_mut(),
+            bodies: &mut self.bodies,
+            outbox: &mut self.outbox,
+            cold: &mut self.cold,
+            poisoned: &mut self.poisoned,
+            scratch: &mut self.scratch,
+            body,
+            body_at: Handle::NONE,
+            epoch,
+            generation,
+        };
+        run(&mut self.engine, now, &mut output)
+    }
+
+    fn command(&mut self, command: Command<'_>, body: Option<Body>) {
+        self.with(Generation::Young, body, |engine, now, output| engine.handle(now, command, output));
+    }
+
+    fn new_peer(&mut self) -> PeerId {
+        PeerId(self.peers_free.pop().unwrap_or_else(|| {
+            self.peers += 1;
+            self.peers - 1
+        }))
+    }
+
+    /// A caller connects. An older peer with the same inbox gets `Down { last: true }`.
     pub fn open_caller(&mut self, inbox: Inbox) -> PeerId {
-        unimplemented!()
+        let peer = self.new_peer();
+        let inbox = match inbox {
+            Inbox::Anonymous(caller) => InboxKey::Anonymous(caller),
+            Inbox::Named(name) => InboxKey::Named(name),
+        };
+        let epoch = self.epoch();
+        self.outbox.ready.push((peer, Event::Up { epoch, kept: Vec::new() }));
+        self.command(Command::OpenCaller { peer: Peer(peer.0), inbox }, None);
+        peer
     }
-    /// A worker connects; `Up { epoch, kept }` follows by the outlet.
-    pub fn open_worker(&mut self, offer: Offer) -> Result<PeerId, Failure> {
-        unimplemented!()
+
+    /// A worker connects; `Up` tells it which of its leases it still holds. An older peer of the same incarnation
+    /// gets `Down { last: true }`.
+    ///
+    /// # Errors
+    /// When the offer serves nothing or has no slots.
+    pub fn open_worker(&mut self, offer: &Offer) -> Result<PeerId, Failure> {
+        if offer.procedures.is_empty() {
+            let text = "the worker offers no procedures: add a service before it starts";
+            return Err(Failure::new(Code::InvalidArgument, text));
+        }
+        let peer = self.new_peer();
+        self.command(Command::OpenWorker { peer: Peer(peer.0), offer }, None);
+        Ok(peer)
     }
-    pub fn close_peer(&mut self, peer: PeerId) {}
+
+    /// A peer's connection has ended; its number may be given out again.
+    pub fn close_peer(&mut self, peer: PeerId) {
+        self.command(Command::Close { peer: Peer(peer.0) }, None);
+        self.outbox.ready.retain(|(to, _)| *to != peer);
+        self.outbox.gated.retain(|(_, to, _)| *to != peer);
+        self.peers_free.push(peer.0);
+    }
+
+    /// Numbers a route, for as long as it is held.
+    ///
+    /// # Errors
+    /// When there are too many, or durable calls are asked of a broker in memory.
     pub fn intern(&mut self, route: &Route) -> Result<RouteRef, Failure> {
-        unimplemented!()
+        self.engine.intern(route).map(RouteRef).map_err(|refusal| events::refused(&refusal))
     }
+
     /// Lets go of an interned route (at the end of a session).
-    pub fn release_route(&mut self, route: RouteRef) {}
-    pub fn submit(&mut self, peer: PeerId, submit: Submit) {}
-    pub fn attach(&mut self, peer: PeerId, id: CallId, tag: Tag) {}
-    pub fn acknowledge(&mut self, peer: PeerId, id: CallId) {}
-    pub fn cancel(&mut self, peer: PeerId, id: CallId) {}
-    pub fn credit(&mut self, peer: PeerId, slots: i32) {}
-    pub fn report(&mut self, peer: PeerId, report: Report) {}
-    pub fn extend(&mut self, peer: PeerId, lease: LeaseTag) {}
-    pub fn drain(&mut self, peer: PeerId) {}
-    pub fn ask(&mut self, query: Query, ticket: u64) {}
+    pub fn release_route(&mut self, route: RouteRef) {
+        self.engine.release_route(route.0);
+    }
+
+    /// A caller hands over a call.
+    pub fn submit(&mut self, peer: PeerId, submit: Submit) {
+        let tag = submit.tag;
+        if let Err(failure) = self.may_submit(&submit) {
+            self.outbox.ready.push((peer, Event::Refused { tag, failure }));
+            return;
+        }
+        let (key, trace) = match submit.keys {
+            None => (None, None),
+            Some(keys) => {
+                let hash = hash_of(&submit.payload);
+                (keys.idempotency.map(|key| (key, hash)), keys.trace)
+            }
+        };
+        let command = Command::Submit(antiphon_engine::Submit {
+            peer: Peer(peer.0),
+            tag,
+            id: submit.id,
+            route: submit.route.0,
+            bytes: u32::try_from(submit.payload.bytes.len()).unwrap_or(u32::MAX),
+            deadline_ms: submit.deadline_ms,
+            start: submit.start,
+            key,
+            wants_acceptance: submit.wants != Wants::Outcome,
+            wants_outcome: submit.wants != Wants::Acceptance,
+            resent: submit.resent,
+            revives: None,
+        });
+        self.command(command, Some(Body::Arguments { payload: submit.payload, trace }));
+    }
+
+    /// What is refused before anything is decided or journaled.
+    fn may_submit(&mut self, submit: &Submit) -> Result<(), Failure> {
+        if let Some(poisoned) = &self.poisoned {
+            return Err(poisoned.clone());
+        }
+        let bytes = submit.payload.bytes.len();
+        let limit = self.options.payload_bytes_max;
+        if bytes > limit as usize {
+            let text = format!("the arguments have {bytes} bytes, the limit is {limit}: pass a reference instead");
+            return Err(Failure::new(Code::InvalidArgument, text));
+        }
+        self.make_room(bytes, Reserve::No)
+    }
+
+    pub(crate) fn make_room(&mut self, bytes: usize, reserve: Reserve) -> Result<(), Failure> {
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        match journal.make_room(Generation::Young, bytes + RECORD_BYTES, reserve) {
+            Ok(()) => Ok(()),
+            Err(error @ AppendError::Full { .. }) => {
+                Err(Failure::new(Code::ResourceExhausted, error.to_string()).retry_after_ms(1_000))
+            }
+            Err(error @ AppendError::TooLarge { .. }) => Err(Failure::new(Code::InvalidArgument, error.to_string())),
+            Err(AppendError::Poisoned(error)) => Err(self.poison(&error)),
+            Err(error) => Err(Failure::new(Code::Internal, error.to_string())),
+        }
+    }
+
+    /// From now on nothing is acknowledged any more.
+    pub(crate) fn poison(&mut self, error: &dyn std::fmt::Display) -> Failure {
+        self.poisoned.get_or_insert_with(|| Failure::new(Code::DataLoss, error.to_string()).may_have_run()).clone()
+    }
+
+    /// Why nothing is acknowledged any more, if so.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<&Failure> {
+        self.poisoned.as_ref()
+    }
+
+    /// A caller asks for the outcome of a call.
+    pub fn attach(&mut self, peer: PeerId, id: CallId, tag: Tag) {
+        self.command(Command::Attach { peer: Peer(peer.0), id, tag }, None);
+    }
+
+    /// A caller has handled an outcome.
+    pub fn acknowledge(&mut self, peer: PeerId, id: CallId) {
+        self.command(Command::Acknowledge { peer: Peer(peer.0), id }, None);
+    }
+
+    /// A caller asks to cancel a call.
+    pub fn cancel(&mut self, peer: PeerId, id: CallId) {
+        self.command(Command::Cancel { peer: Peer(peer.0), id }, None);
+    }
+
+    /// A worker has more slots, or fewer.
+    pub fn credit(&mut self, peer: PeerId, slots: i32) {
+        self.command(Command::Credit { peer: Peer(peer.0), slots }, None);
+    }
+
+    /// A worker prolongs a lease.
+    pub fn extend(&mut self, peer: PeerId, lease: LeaseTag) {
+        self.command(Command::Extend { peer: Peer(peer.0), lease }, None);
+    }
+
+    /// A worker takes no more leases.
+    pub fn drain(&mut self, peer: PeerId) {
+        self.command(Command::Drain { peer: Peer(peer.0) }, None);
+    }
+
+    /// A worker ends a lease.
+    pub fn report(&mut self, peer: PeerId, report: Report) {
+        let Report { lease, call, settlement } = report;
+        let settlement = self.within_limits(settlement);
+        let bytes = bytes_of(&settlement);
+        if self.poisoned.is_some() || self.make_room(bytes as usize, Reserve::Yes).is_err() {
+            // It cannot be recorded now. The lease runs out and the call is tried again; the outcome is not.
+            self.outbox.ready.push((peer, Event::Stale { lease }));
+            return;
+        }
+        let peer = Peer(peer.0);
+        match settlement {
+            Settlement::Succeed(payload) => {
+                let command = Command::Report { peer, lease, call, end: End::Succeed { bytes } };
+                self.command(command, Some(Body::Outcome(Outcome::Reply(payload))));
+            }
+            Settlement::Fail(failure) => {
+                let command = Command::Report { peer, lease, call, end: End::Fail { bytes } };
+                self.command(command, Some(Body::Outcome(Outcome::Failure(failure.may_have_run()))));
+            }
+            Settlement::Retry(failure) => {
+                let (code, text, after_ms) = (failure.code, failure.message.clone(), failure.retry_after_ms);
+                let end = End::Retry { bytes, code, text: &text, after_ms };
+                let body = Body::Outcome(Outcome::Failure(failure.may_have_run()));
+                self.command(Command::Report { peer, lease, call, end }, Some(body));
+            }
+            Settlement::Bury(failure) => {
+                let (code, text) = (failure.code, failure.message.clone());
+                let end = End::Bury { bytes, code, text: &text };
+                let body = Body::Outcome(Outcome::Failure(failure.may_have_run()));
+                self.command(Command::Report { peer, lease, call, end }, Some(body));
+            }
+            Settlement::Release => self.command(Command::Report { peer, lease, call, end: End::Release }, None),
+            Settlement::Stop => self.command(Command::Report { peer, lease, call, end: End::Stop }, None),
+        }
+    }
+
+    /// An outcome that is too large to keep is a failure that another attempt would not avoid.
+    fn within_limits(&self, settlement: Settlement) -> Settlement {
+        let (bytes, limit) = (bytes_of(&settlement), self.options.payload_bytes_max);
+        if bytes <= limit {
+            return settlement;
+        }
+        let text = format!("the outcome has {bytes} bytes, the limit is {limit}: return a reference instead");
+        Settlement::Bury(Failure::new(Code::OutOfRange, text))
+    }
+
     /// Runs what is due, then hands the outlet everything that may leave now. Returns how long until it must be
-    /// called again even if nothing comes in; `None` is for ever.
+    /// called again even if nothing comes in; `None` is for ever. Commits are the owner's: see [`Driver::commit_need`].
     pub fn pump(&mut self, outlet: &mut dyn Outlet) -> Option<Duration> {
-        None
+        self.stale = true;
+        if self.poisoned.is_none() {
+            self.with(Generation::Young, None, |engine, now, output| engine.advance(now, STEPS_A_PUMP, output));
+            self.sweep_a_little();
+        }
+        for (peer, event) in self.outbox.ready.drain(..) {
+            outlet.event(peer, event);
+        }
+        self.open_gates(outlet);
+        if self.poisoned.is_none() {
+            self.answer_questions(outlet);
+        } else {
+            self.refuse_questions(outlet);
+        }
+        self.stale = true;
+        self.next_wake()
     }
+
+    /// Whatever waited for an fsync that has come leaves now. After a failed one, nothing does.
+    fn open_gates(&mut self, outlet: &mut dyn Outlet) {
+        let Some(journal) = &mut self.journal else { return };
+        let durable = match journal.poll() {
+            Ok(durable) => durable.as_u64(),
+            Err(error) => {
+                self.poison(&error);
+                return;
+            }
+        };
+        if self.poisoned.is_some() {
+            return;
+        }
+        while self.outbox.gated.front().is_some_and(|(gate, _, _)| *gate <= durable) {
+            if let Some((_, peer, event)) = self.outbox.gated.pop_front() {
+                outlet.event(peer, event);
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Option<Duration> {
+        if self.sweep.is_some() || self.questions.iter().any(|question| matches!(question, Question::List { .. })) {
+            return Some(Duration::ZERO);
+        }
+        let due_ms = self.engine.next_wake()?;
+        Some(Duration::from_millis(due_ms.saturating_sub(self.now.monotonic_ms)))
+    }
+
+    /// Whether the journal has something to write, and how soon.
+    #[must_use]
     pub fn commit_need(&self) -> Commit {
-        Commit::Nothing
+        let Some(journal) = self.journal.as_ref().filter(|_| self.poisoned.is_none()) else { return Commit::Nothing };
+        if journal.is_committing() {
+            return Commit::UnderWay;
+        }
+        let Some((urgency, since)) = self.outbox.urgency else { return Commit::Nothing };
+        let patience = match urgency {
+            Urgency::Now => Duration::ZERO,
+            Urgency::Shared => journal.last_sync(),
+            Urgency::Lazy => LAZY,
+        };
+        match patience.saturating_sub(since.elapsed()) {
+            Duration::ZERO => Commit::Now,
+            left => Commit::Within(left),
+        }
     }
+
     /// Writes and fsyncs on this thread; pump afterwards.
+    ///
+    /// # Errors
+    /// `DATA_LOSS` when the write or the fsync failed: nothing is acknowledged any more.
     pub fn commit_here(&mut self) -> Result<(), Failure> {
-        Ok(())
+        self.outbox.urgency = None;
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        journal.commit().map(|_| ()).map_err(|error| self.poison(&error))
     }
-    /// Hands the batch to the writer thread; `wake` follows.
+
+    /// Gives up the journal; dropping it frees its directory. What was not committed is gone.
+    pub fn let_go(&mut self) -> Option<Journal> {
+        self.sweep = None;
+        self.journal.take()
+    }
+
+    /// Hands the batch to the journal's writer thread; `wake` is called when it is on disk.
+    ///
+    /// # Errors
+    /// As [`Driver::commit_here`].
     pub fn commit_behind(&mut self) -> Result<(), Failure> {
-        Ok(())
+        let Some(journal) = &mut self.journal else { return Ok(()) };
+        match journal.begin_commit() {
+            Ok(begun) => {
+                if begun {
+                    self.outbox.urgency = None;
+                }
+                Ok(())
+            }
+            Err(error) => Err(self.poison(&error)),
+        }
     }
-    /// The events for one peer as they are (used by tests).
-    #[doc(hidden)]
-    pub fn example_event() -> Option<Event> {
-        None
-    }
+}
+
+fn bytes_of(settlement: &Settlement) -> u32 {
+    let bytes = match settlement {
+        Settlement::Succeed(payload) => payload.bytes.len(),
+        Settlement::Fail(failure) | Settlement::Retry(failure) | Settlement::Bury(failure) => {
+            failure.message.len() + failure.details.as_ref().map_or(0, |details| details.bytes.len())
+        }
+        Settlement::Release | Settlement::Stop => 0,
+    };
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// FNV-1a of the arguments, to tell whether a key came back with others. It is journaled, so it never changes.
+fn hash_of(payload: &Payload) -> u64 {
+    let seed = 0xCBF2_9CE4_8422_2325 ^ u64::from(payload.content_type as u8);
+    payload.bytes.iter().fold(seed, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3))
 }

@@ -98,6 +98,11 @@ impl Inboxes {
         closed
     }
 
+    /// Where the named inboxes are recorded.
+    pub fn handles(&self) -> impl Iterator<Item = Handle> {
+        self.slots.iter().flatten().map(|inbox| inbox.handle).filter(|handle| *handle != Handle::NONE)
+    }
+
     /// The inbox whose record is at this handle.
     pub fn with_handle(&mut self, handle: Handle) -> Option<&mut Inbox> {
         self.slots.iter_mut().flatten().find(|inbox| inbox.handle == handle)

@@ -242,6 +242,10 @@ impl Replay {
                 self.resume(index);
             }
         }
+        self.engine.inboxes.handles().for_each(&mut live);
+        if self.engine.horizon_record.0 != Handle::NONE {
+            live(self.engine.horizon_record.0);
+        }
         settled.sort_unstable();
         for (_, index) in settled {
             self.rest(index, effects, &mut live);

@@ -159,12 +159,12 @@ impl Engine {
         true
     }
 
-    /// The arguments and route of a dead letter, and what an answer about it waits for.
+    /// The route and the arguments of a dead letter.
     #[must_use]
-    pub fn dead_letter(&self, id: CallId) -> Option<(antiphon_protocol::Route, Handle, u32)> {
+    pub fn dead_letter(&self, id: CallId) -> Option<(antiphon_protocol::Route, Handle)> {
         let index = self.calls.find(id).filter(|index| self.calls.get(*index).state == State::Dead)?;
         let route = (*self.routes.get(self.calls.get(index).route).route).clone();
-        Some((route, self.arguments_of(index), self.calls.get(index).bytes))
+        Some((route, self.arguments_of(index)))
     }
 
     /// What an answer about this call waits for.

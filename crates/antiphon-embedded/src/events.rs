@@ -1,0 +1,138 @@
+//! The engine's effects in the seam's words: the texts of refusals and of what the engine decides are here.
+
+use crate::bodies::Body;
+use crate::output::outcome_of;
+use antiphon_broker::{
+    AcceptedMeans, Attach, Callbacks, CancelReach, Capabilities, Delay, Event, Fencing, Idempotency, Lease, Ordering,
+    Support,
+};
+use antiphon_engine::{Effect, Ending, Grant, Peer, Reason, Refusal};
+use antiphon_protocol::{Code, Epoch, Failure, Outcome, Payload};
+
+/// The event for an effect, and to whom; `body` is what its handle stands for.
+pub(crate) fn event(effect: Effect, body: Option<Body>, epoch: Epoch) -> Option<(Peer, Event)> {
+    Some(match effect {
+        Effect::Accepted { peer, tag, id, duplicate } => (peer, Event::Accepted { tag, id, duplicate }),
+        Effect::Refused { peer, tag, refusal } => (peer, Event::Refused { tag, failure: refused(&refusal) }),
+        Effect::Outcome { peer, tag, id, state, attempts, ending, may_have_run: _ } => {
+            let outcome = match ending {
+                Ending::Stored(_) => outcome_of(body),
+                Ending::Decided(reason) => Outcome::Failure(decided(reason)),
+            };
+            (peer, Event::Outcome { tag, id, state, attempts, outcome })
+        }
+        Effect::CancelAnswered { peer, id, answer } => (peer, Event::CancelAnswered { id, answer }),
+        Effect::Lease { peer, grant } => (peer, Event::Lease(lease(grant, body)?)),
+        Effect::CancelAsked { peer, lease } => (peer, Event::CancelAsked { lease }),
+        Effect::Settled { peer, lease } => (peer, Event::Settled { lease }),
+        Effect::Stale { peer, lease } => (peer, Event::Stale { lease }),
+        Effect::DrainAsked { peer } => (peer, Event::DrainAsked),
+        Effect::Opened { peer, kept } => (peer, Event::Up { epoch, kept }),
+        Effect::Fenced { peer } => {
+            let reason = "a newer session of the same caller, inbox or worker has taken over".to_owned();
+            (peer, Event::Down { reason, last: true })
+        }
+    })
+}
+
+/// `None` when the arguments cannot be read: the worker gets nothing and the lease runs out.
+fn lease(grant: Grant, body: Option<Body>) -> Option<Lease> {
+    let Some(Body::Arguments { payload, trace }) = body else { return None };
+    let payload: Payload = payload;
+    Some(Lease {
+        lease: grant.lease,
+        call: grant.call,
+        procedure: grant.procedure,
+        attempt: grant.attempt,
+        attempts_max: grant.attempts_max,
+        lease_ms: grant.lease_ms,
+        attempt_timeout_ms: grant.attempt_timeout_ms,
+        deadline_ms: grant.deadline_ms,
+        payload,
+        trace,
+    })
+}
+
+/// What the engine decided, in words.
+fn decided(reason: Reason) -> Failure {
+    let (code, text) = match reason {
+        Reason::CancelledQueued => (Code::Cancelled, "cancelled before it started"),
+        Reason::CancelledRunning => (Code::Cancelled, "cancelled while it ran: its worker was asked to stop"),
+        Reason::CancelledRetrying => (Code::Cancelled, "cancelled between two attempts"),
+        Reason::ExpiredQueued => {
+            (Code::DeadlineExceeded, "the deadline passed before a worker had a free slot: it never ran")
+        }
+        Reason::ExpiredRunning => {
+            (Code::DeadlineExceeded, "the deadline passed while it ran: its worker was asked to stop")
+        }
+        Reason::ExpiredRetrying => (Code::DeadlineExceeded, "the deadline passed between two attempts"),
+        Reason::LostLeases => {
+            (Code::Unknown, "its workers died while running it, too often to try again: kept as a dead letter")
+        }
+        Reason::AtMostOnceLost => {
+            (Code::Unknown, "it runs at most once and its worker was lost: whether it ran to its end is not known")
+        }
+    };
+    let mut failure = Failure::new(code, text);
+    failure.may_have_run = reason.may_have_run();
+    failure
+}
+
+/// A refusal, in words.
+pub(crate) fn refused(refusal: &Refusal) -> Failure {
+    match refusal {
+        Refusal::CallsFull { limit } => {
+            let text = format!("the broker holds {limit} unsettled calls, its limit: add workers or try again later");
+            Failure::new(Code::ResourceExhausted, text).retry_after_ms(1_000)
+        }
+        Refusal::RoutesFull { limit } => {
+            let text =
+                format!("{limit} different routes (procedure, tenant, options) are in use, the limit: use fewer");
+            Failure::new(Code::ResourceExhausted, text).retry_after_ms(10_000)
+        }
+        Refusal::InboxFull { inbox, limit } => {
+            let text = format!("inbox {inbox} holds {limit} calls that are not acknowledged, its limit: read it first");
+            Failure::new(Code::ResourceExhausted, text).retry_after_ms(1_000)
+        }
+        Refusal::KeysFull { limit } => {
+            let text = format!("{limit} idempotency keys are remembered, the limit: try again when some have aged out");
+            Failure::new(Code::ResourceExhausted, text).retry_after_ms(60_000)
+        }
+        Refusal::KeyConflict { id } => {
+            let text = format!("the idempotency key belongs to call {id}, which has other arguments: use another key");
+            Failure::new(Code::AlreadyExists, text)
+        }
+        Refusal::IdConflict => {
+            Failure::new(Code::AlreadyExists, "the call id belongs to a call of another procedure: make a new id")
+        }
+        Refusal::TooOldToSay => {
+            let text = "the call is older than what the broker remembers: whether it ran cannot be said any more";
+            Failure::new(Code::FailedPrecondition, text).may_have_run()
+        }
+        Refusal::NotFound => Failure::new(Code::NotFound, "the broker has never seen this call, or has forgotten it"),
+        Refusal::NotDurable => {
+            let text = "this broker keeps calls in memory: a durable call needs one with a data directory";
+            Failure::new(Code::FailedPrecondition, text)
+        }
+    }
+}
+
+/// What a driver can do.
+pub(crate) fn capabilities(durable: bool, payload_bytes_max: u32) -> Capabilities {
+    Capabilities {
+        accepted: if durable { AcceptedMeans::Fsynced } else { AcceptedMeans::Memory },
+        durable_by_default: durable,
+        fencing: Fencing::AtSettle,
+        cancel: CancelReach::Running,
+        attach: Attach::ById,
+        ordering: Ordering::None,
+        idempotency: Idempotency::ByKey,
+        delay: Delay::Exact,
+        callbacks: Callbacks::None,
+        groups: Support::Refused,
+        late_binding: Support::Native,
+        priorities: Support::Native,
+        named_inboxes: Support::Native,
+        payload_bytes_max,
+    }
+}

@@ -1,0 +1,172 @@
+//! Opening a driver: the data directory, the journal, and the engine rebuilt from its records.
+
+use crate::bodies::Bodies;
+use crate::driver::{Driver, DriverOptions};
+use crate::output::{Outbox, Output, Scratch};
+use antiphon_broker::OpenError;
+use antiphon_engine::{Engine, Handle, Limits, Now, Record, Replay};
+use antiphon_journal::{Directory, Generation, Journal, Position, Recovered, Storage};
+use antiphon_protocol::Epoch;
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What `wake` is: called from the journal's writer thread when a commit has ended.
+pub(crate) type Wake = Arc<dyn Fn() + Send + Sync>;
+
+impl Driver {
+    /// Opens the directory, if there is one, and recovers. The owner must pump whenever `wake` was called.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the directory is in use, cannot be written, is damaged, or is of a newer format.
+    pub fn open(options: DriverOptions, wake: Wake) -> Result<Self, OpenError> {
+        match options.directory.clone() {
+            None => Ok(Self::in_memory(options)),
+            Some(path) => {
+                let directory = Directory::create(&path).map_err(|error| unusable(&path, &error))?;
+                Self::recover(options, Arc::new(directory), wake)
+            }
+        }
+    }
+
+    fn in_memory(options: DriverOptions) -> Self {
+        let limits = Limits { durable: false, ..options.limits.clone() };
+        let engine = Engine::new(limits, seed(), options.clock.now());
+        Self::assemble(options, engine, None)
+    }
+
+    /// Recovers from any storage; the simulator brings its own.
+    ///
+    /// # Errors
+    /// As [`Driver::open`].
+    pub fn recover(options: DriverOptions, storage: Arc<dyn Storage>, wake: Wake) -> Result<Self, OpenError> {
+        let limits = Limits { durable: true, ..options.limits.clone() };
+        let now = options.clock.now();
+        // Replay must not push the wall clock ahead of what is journaled, so it starts at zero.
+        let mut replay = Replay::new(limits, seed(), Now::default());
+        let mut cold = HashSet::new();
+        let mut pinned = Vec::new();
+        let mut wrong = None;
+        let mut visit = |entry: Recovered<'_>| {
+            if entry.generation == Generation::Cold {
+                cold.insert(entry.position.segment());
+            }
+            if entry.role == antiphon_journal::Role::PinnedDelta {
+                pinned.push(entry.position);
+            }
+            match Record::decode(entry.kind, entry.key, entry.head) {
+                Ok(record) => replay.apply(record, Handle(entry.position.as_u64())),
+                Err(_) => wrong = wrong.or(Some((entry.position, entry.kind))),
+            }
+        };
+        let journal = Journal::open(storage, options.journal.clone(), wake, &mut visit);
+        let mut journal = journal.map_err(|error| opening(&options, error))?;
+        if let Some((position, kind)) = wrong {
+            return Err(OpenError::Storage(format!(
+                "the journal has a record of kind {kind} at {position:?} that this program cannot read: use a newer program"
+            )));
+        }
+        let mut live = Vec::new();
+        let mut bodies = Bodies::new(options.cache_bytes);
+        let mut outbox = Outbox::default();
+        let (mut poisoned, mut scratch) = (None, Scratch::default());
+        let engine = {
+            let mut deferred = Deferred {
+                output: Output {
+                    journal: Some(&mut journal),
+                    bodies: &mut bodies,
+                    outbox: &mut outbox,
+                    cold: &mut cold,
+                    poisoned: &mut poisoned,
+                    scratch: &mut scratch,
+                    body: None,
+                    body_at: Handle::NONE,
+                    epoch: Epoch::default(),
+                    generation: Generation::Young,
+                },
+                released: Vec::new(),
+            };
+            let engine = replay.finish(now, &mut deferred, |handle| live.push(handle));
+            let released = deferred.released;
+            claim(&mut journal, &live, &pinned, &released);
+            engine
+        };
+        if let Some(failure) = poisoned {
+            return Err(OpenError::Storage(failure.message));
+        }
+        // The new epoch is on disk before anything is served: no lease token is ever issued twice.
+        journal.commit().map_err(|error| OpenError::Storage(error.to_string()))?;
+        let mut driver = Self::assemble(options, engine, Some(journal));
+        driver.cold = cold;
+        Ok(driver)
+    }
+}
+
+/// Tells the journal which of the recovered entries are still needed.
+fn claim(journal: &mut Journal, live: &[Handle], pinned: &[Position], released: &[Handle]) {
+    for position in live.iter().filter_map(|handle| Position::from_u64(handle.0)) {
+        journal.retain(position);
+    }
+    for position in pinned {
+        journal.pin(*position);
+    }
+    journal.start_recycling();
+    for position in released.iter().filter_map(|handle| Position::from_u64(handle.0)) {
+        journal.release(position);
+    }
+}
+
+/// Effects of a recovery: nothing is released before everything live was claimed.
+struct Deferred<'a> {
+    output: Output<'a>,
+    released: Vec<Handle>,
+}
+
+impl antiphon_engine::Effects for Deferred<'_> {
+    fn record(
+        &mut self,
+        record: &Record<'_>,
+        body: antiphon_engine::Body,
+        role: antiphon_engine::Role,
+        urgency: antiphon_engine::Urgency,
+    ) -> Handle {
+        self.output.record(record, body, role, urgency)
+    }
+
+    fn store(&mut self, body: antiphon_engine::Body) -> Handle {
+        self.output.store(body)
+    }
+
+    fn release(&mut self, handle: Handle) {
+        self.released.push(handle);
+    }
+
+    fn emit(&mut self, gate: antiphon_engine::Gate, effect: antiphon_engine::Effect) {
+        self.output.emit(gate, effect);
+    }
+}
+
+fn unusable(path: &Path, error: &std::io::Error) -> OpenError {
+    OpenError::Storage(format!(
+        "cannot use the data directory {}: {error}; give a directory that this user may write to",
+        path.display()
+    ))
+}
+
+fn opening(options: &DriverOptions, error: antiphon_journal::OpenError) -> OpenError {
+    let directory = options.directory.as_ref().map_or_else(String::new, |path| path.display().to_string());
+    match error {
+        antiphon_journal::OpenError::InUse { pid } => OpenError::InUse { directory, pid },
+        other => OpenError::Storage(other.to_string()),
+    }
+}
+
+/// Random bits for hashes and jitter.
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        // Without randomness the broker still works; only crafted ids could then slow its look-ups.
+        Err(_) => u64::from(std::process::id()) << 32 | 0x5EED,
+    }
+}

@@ -1,0 +1,152 @@
+//! Questions of operators and late callers, answered from the engine; long lists over several pumps.
+
+use crate::driver::Driver;
+use crate::output::SELF;
+use crate::{Outlet, bodies::Body, output};
+use antiphon_engine::{Command, Gate};
+use antiphon_journal::{Generation, Reserve};
+use antiphon_protocol::{Answer, BrokerStatus, CallFilter, CallId, CallStatus, Code, Failure, Query, Start};
+
+/// Calls looked at per pump for a list: about a millisecond.
+const CALLS_A_PUMP: u32 = 20_000;
+
+/// A question that waits: for its list to be complete, or for the fsync of what its answer says.
+pub(crate) enum Question {
+    List { ticket: u64, filter: CallFilter, cursor: u32, found: Vec<CallStatus> },
+    Answered { ticket: u64, answer: Answer, gate: u64 },
+}
+
+impl Driver {
+    /// Asks a question; the outlet gets the answer under this ticket.
+    pub fn ask(&mut self, query: Query, ticket: u64) {
+        if let Query::Calls(filter) = query {
+            self.questions.push_back(Question::List { ticket, filter, cursor: u32::MAX, found: Vec::new() });
+            return;
+        }
+        // Whatever is said of a durable call waits for that call's last record; the newest is not older.
+        let (gate, answer) = match query {
+            Query::Status(id) => (self.engine.gate_of_answer(id), Answer::Status(self.engine.knowledge(id))),
+            Query::Procedures => (Gate::Open, Answer::Procedures(self.engine.procedures())),
+            Query::Workers => (Gate::Open, Answer::Workers(self.engine.workers())),
+            Query::Broker => (Gate::Open, Answer::Broker(self.status())),
+            Query::Drain(name) => {
+                let asked = self.with(Generation::Young, None, |engine, _, output| engine.ask_to_drain(&name, output));
+                (Gate::Open, Answer::Asked(asked))
+            }
+            Query::Revive { dead, id } => (Gate::Recorded, self.revive(dead, id)),
+            Query::Purge(id) => (Gate::Recorded, self.purge(id)),
+            Query::Calls(_) => return,
+        };
+        let tip = self.journal.as_ref().map_or(0, |journal| journal.tip().as_u64());
+        let gate = if gate == Gate::Open { 0 } else { tip };
+        self.questions.push_back(Question::Answered { ticket, answer, gate });
+    }
+
+    pub(crate) fn answer_questions(&mut self, outlet: &mut dyn Outlet) {
+        let durable = self.journal.as_ref().map_or(u64::MAX, |journal| journal.durable().as_u64());
+        for _ in 0..self.questions.len() {
+            match self.questions.pop_front() {
+                Some(Question::Answered { ticket, answer, gate }) if gate <= durable => outlet.answer(ticket, answer),
+                Some(Question::List { ticket, filter, cursor, mut found }) => {
+                    match self.engine.list(&filter, cursor, CALLS_A_PUMP, &mut found) {
+                        None => outlet.answer(ticket, Answer::Calls(found)),
+                        Some(cursor) => {
+                            self.questions.push_back(Question::List { ticket, filter, cursor, found });
+                        }
+                    }
+                }
+                Some(waiting) => self.questions.push_back(waiting),
+                None => return,
+            }
+        }
+    }
+
+    /// After a failed fsync no answer can be relied on.
+    pub(crate) fn refuse_questions(&mut self, outlet: &mut dyn Outlet) {
+        let Some(Failure { code, message, .. }) = self.poisoned.clone() else { return };
+        for question in self.questions.drain(..) {
+            let (Question::List { ticket, .. } | Question::Answered { ticket, .. }) = question;
+            outlet.answer(ticket, Answer::Refused { code, message: message.clone() });
+        }
+    }
+
+    /// The figures of this driver; the server adds its connections.
+    #[must_use]
+    pub fn status(&self) -> BrokerStatus {
+        let counters = self.engine.counters();
+        let journal = self.journal.as_ref().map(antiphon_journal::Journal::stats);
+        BrokerStatus {
+            epoch: self.engine.epoch(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            durable: self.is_durable(),
+            calls: self.engine.counts(),
+            accepted: counters.accepted,
+            refused: counters.refused,
+            duplicates: counters.duplicates,
+            leased: counters.leased,
+            lost_leases: counters.lost_leases,
+            stale: counters.stale,
+            settled: counters.settled,
+            outcomes_rejected: counters.outcomes_rejected,
+            syncs: journal.as_ref().map_or(0, |stats| stats.syncs),
+            records: journal.as_ref().map_or(0, |stats| stats.entries),
+            journal_bytes: journal.as_ref().map_or(0, |stats| stats.written_bytes),
+            sync_us: self
+                .journal
+                .as_ref()
+                .map_or(0, |journal| u64::try_from(journal.last_sync().as_micros()).unwrap_or(u64::MAX)),
+            connections: 0,
+        }
+    }
+
+    fn purge(&mut self, id: CallId) -> Answer {
+        if self.with(Generation::Young, None, |engine, _, output| engine.purge(id, output)) {
+            Answer::Purged
+        } else {
+            not_dead(id)
+        }
+    }
+
+    /// Submits a dead letter anew, as a call of its own.
+    fn revive(&mut self, dead: CallId, id: CallId) -> Answer {
+        let Some((route, arguments)) = self.engine.dead_letter(dead) else { return not_dead(dead) };
+        let body = output::load(&self.bodies, self.journal.as_ref(), arguments, &mut self.poisoned);
+        let Some(Body::Arguments { payload, trace }) = body else {
+            let message = format!("the arguments of {dead} cannot be read back");
+            return Answer::Refused { code: Code::DataLoss, message };
+        };
+        let bytes = payload.bytes.len();
+        let route = match self.make_room(bytes, Reserve::No).and_then(|()| self.intern(&route)) {
+            Ok(route) => route,
+            Err(Failure { code, message, .. }) => return Answer::Refused { code, message },
+        };
+        let submit = antiphon_engine::Submit {
+            peer: SELF,
+            tag: 0,
+            id,
+            route: route.0,
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            deadline_ms: 0,
+            start: Start::Now,
+            key: None,
+            wants_acceptance: true,
+            wants_outcome: false,
+            resent: false,
+            revives: Some(dead),
+        };
+        self.outbox.own_refusal = None;
+        let body = Some(Body::Arguments { payload, trace });
+        self.with(Generation::Young, body, |engine, now, output| {
+            engine.handle(now, Command::Submit(submit), output);
+        });
+        self.release_route(route);
+        match self.outbox.own_refusal.take() {
+            Some(Failure { code, message, .. }) => Answer::Refused { code, message },
+            None => Answer::Revived(id),
+        }
+    }
+}
+
+fn not_dead(id: CallId) -> Answer {
+    Answer::Refused { code: Code::NotFound, message: format!("there is no dead letter {id}") }
+}

@@ -1,0 +1,35 @@
+//! Emptying segments of the journal, a few entries a pump, so that their files can be used again.
+
+use crate::driver::Driver;
+use antiphon_engine::Handle;
+use antiphon_journal::Generation;
+
+/// Entries looked at per pump: those that survive are copied, so this bounds a pump to about a millisecond.
+const ENTRIES_A_PUMP: usize = 256;
+
+impl Driver {
+    pub(crate) fn sweep_a_little(&mut self) {
+        let Some(journal) = &mut self.journal else { return };
+        if self.sweep.is_none() {
+            self.sweep = journal.sweep();
+        }
+        let Some(mut sweep) = self.sweep.take() else { return };
+        let entries = match sweep.next_batch(ENTRIES_A_PUMP) {
+            Ok(entries) => entries,
+            // A segment that cannot be read is kept as it is.
+            Err(_) => return,
+        };
+        if entries.is_empty() {
+            self.cold.remove(&sweep.segment());
+            if let Some(journal) = &mut self.journal {
+                journal.retire(sweep);
+            }
+            return;
+        }
+        for entry in entries {
+            let at = Handle(entry.position.as_u64());
+            self.with(Generation::Cold, None, |engine, _, output| engine.survive(entry.kind, entry.key, at, output));
+        }
+        self.sweep = Some(sweep);
+    }
+}
