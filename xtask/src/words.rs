@@ -64,6 +64,8 @@ const ALLOWANCES: &[Allowance] = &[
     allow("util", "tokio_util", "", "a crate's name"),
     allow("util", "futures_util", "", "a crate's name"),
     allow("message", "fn message(", "", "the text of a failure"),
+    allow("message", "message_pack", "", "MessagePack, the format"),
+    allow("message", "MessagePack", "", "MessagePack, the format"),
     allow("ack", "", "crates/antiphon-rabbitmq/", "RabbitMQ's word, at its edge"),
     allow("nack", "", "crates/antiphon-rabbitmq/", "RabbitMQ's word, at its edge"),
     allow("message", "", "crates/antiphon-rabbitmq/", "RabbitMQ's word, at its edge"),
@@ -238,6 +240,7 @@ mod tests {
         red("// The task ends with its connection.");
         red("use tokio::spawn;\nstruct Job;");
         green("fn message(&self) -> &str {");
+        green("fn from_message_pack() {}");
         assert_eq!(check_text("crates/antiphon-rabbitmq/src/lib.rs", "channel.ack(tag);").len(), 0);
         assert_eq!(check_text("crates/antiphon-wire/src/lib.rs", "channel.ack(tag);").len(), 1);
     }
