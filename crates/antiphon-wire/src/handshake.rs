@@ -204,6 +204,11 @@ impl Outbound {
         });
     }
 
+    /// What a stranger is told, in its own language; nothing may follow.
+    pub fn stranger(&mut self, stranger: Stranger) {
+        self.raw(stranger.farewell());
+    }
+
     /// The broker's answer to a hello that it does not take.
     pub fn refusal(&mut self, refusal: &Refusal) {
         self.frame(Kind::Refusal, 0, |out| {

@@ -111,6 +111,12 @@ impl Outbound {
         }
     }
 
+    /// Lays down bytes that are no frame.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.batch = None;
+        self.buffer.extend_from_slice(bytes);
+    }
+
     /// Lays down one frame.
     pub(crate) fn frame(&mut self, kind: Kind, flags: u8, body: impl FnOnce(&mut Vec<u8>)) {
         self.batch = None;

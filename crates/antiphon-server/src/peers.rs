@@ -1,0 +1,158 @@
+//! All connections, and which of them is which peer of the driver: the outlet of its events.
+
+use crate::connection::{Connection, Role};
+use crate::handle::Question;
+use antiphon_broker::Event;
+use antiphon_embedded::{Outlet, PeerId};
+use antiphon_protocol::{Answer, Code};
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+/// All connections.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    pub(crate) connections: Slab<Connection>,
+    /// The place of a peer's connection, by the peer's number.
+    places: Vec<Option<usize>>,
+    /// Connections with something to send.
+    pub(crate) dirty: Vec<usize>,
+    /// Who waits for an answer, by ticket.
+    asked: Slab<Asker>,
+    /// The newest session of each caller, and its connection.
+    sessions: FxHashMap<[u8; 16], (u64, usize)>,
+    /// How many connections have not done their handshake.
+    greeting: usize,
+}
+
+#[derive(Debug)]
+enum Asker {
+    /// The connection at this place. It may have been closed and its place given to another since: an answer that
+    /// nobody waits for is dropped by its receiver.
+    Connection {
+        place: usize,
+        ticket: u32,
+    },
+    Outside(Question),
+}
+
+impl Peers {
+    /// From now on this peer's events go to the connection at this place.
+    pub(crate) fn bind(&mut self, peer: PeerId, place: usize) {
+        let number = usize::try_from(peer.0).unwrap_or(usize::MAX);
+        if self.places.len() <= number {
+            self.places.resize(number + 1, None);
+        }
+        if let Some(entry) = self.places.get_mut(number) {
+            *entry = Some(place);
+        }
+    }
+
+    pub(crate) fn unbind(&mut self, peer: PeerId) {
+        if let Some(entry) = self.places.get_mut(usize::try_from(peer.0).unwrap_or(usize::MAX)) {
+            *entry = None;
+        }
+    }
+
+    fn place(&self, peer: PeerId) -> Option<usize> {
+        self.places.get(usize::try_from(peer.0).ok()?).copied().flatten()
+    }
+
+    /// A connection has something to send.
+    pub(crate) fn touch(&mut self, place: usize) {
+        if let Some(connection) = self.connections.get_mut(place)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(place);
+        }
+    }
+
+    /// A connection that has yet to do its handshake.
+    pub(crate) fn greet(&mut self) {
+        self.greeting += 1;
+    }
+
+    /// The handshake of a connection is done.
+    pub(crate) fn greeted(&mut self) {
+        self.greeting = self.greeting.saturating_sub(1);
+    }
+
+    /// How many connections have not done their handshake.
+    pub(crate) const fn greeting(&self) -> usize {
+        self.greeting
+    }
+
+    /// Forgets a connection.
+    pub(crate) fn remove(&mut self, place: usize) -> Option<Connection> {
+        let connection = self.connections.try_remove(place)?;
+        if connection.is_greeting() {
+            self.greeted();
+        }
+        if let Some((caller, _)) = connection.session {
+            self.end_session(caller, place);
+        }
+        Some(connection)
+    }
+
+    /// A caller's session begins; refused when a newer one is there.
+    pub(crate) fn begin_session(&mut self, caller: [u8; 16], session: u64, place: usize) -> Result<(), u64> {
+        match self.sessions.get(&caller) {
+            Some((newest, _)) if *newest > session => Err(*newest),
+            _ => {
+                self.sessions.insert(caller, (session, place));
+                Ok(())
+            }
+        }
+    }
+
+    fn end_session(&mut self, caller: [u8; 16], place: usize) {
+        if self.sessions.get(&caller).is_some_and(|(_, newest)| *newest == place) {
+            self.sessions.remove(&caller);
+        }
+    }
+
+    /// A ticket for a question of the connection at this place.
+    pub(crate) fn ticket(&mut self, place: usize, ticket: u32) -> u64 {
+        self.ask(Asker::Connection { place, ticket })
+    }
+
+    /// A ticket for a question from outside.
+    pub(crate) fn ticket_outside(&mut self, question: Question) -> u64 {
+        self.ask(Asker::Outside(question))
+    }
+
+    fn ask(&mut self, asker: Asker) -> u64 {
+        u64::try_from(self.asked.insert(asker)).unwrap_or(u64::MAX)
+    }
+}
+
+impl Outlet for Peers {
+    fn event(&mut self, peer: PeerId, event: Event) {
+        let Some(place) = self.place(peer) else { return };
+        let Some(connection) = self.connections.get_mut(place) else { return };
+        match event {
+            Event::Down { reason, last } => {
+                connection.fence(peer);
+                connection.end(Code::Aborted, last, &reason);
+            }
+            // A caller learned the epoch from its welcome.
+            Event::Up { .. } if matches!(connection.role, Role::Caller { .. }) => return,
+            event => connection.outbound.event(&event),
+        }
+        self.touch(place);
+    }
+
+    fn answer(&mut self, ticket: u64, answer: Answer) {
+        let Some(asker) = usize::try_from(ticket).ok().and_then(|ticket| self.asked.try_remove(ticket)) else { return };
+        match asker {
+            Asker::Connection { place, ticket } => {
+                if let Some(connection) = self.connections.get_mut(place) {
+                    connection.outbound.answer(ticket, &answer);
+                }
+                self.touch(place);
+            }
+            // Who asked may have stopped waiting.
+            Asker::Outside(question) => drop(question.answer.send(answer)),
+        }
+    }
+}

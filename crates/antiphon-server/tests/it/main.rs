@@ -1,0 +1,5 @@
+//! The server's tests, over loopback sockets with the remote broker or with bare bytes.
+#![allow(clippy::indexing_slicing, clippy::unwrap_used)]
+
+mod calls;
+mod world;
