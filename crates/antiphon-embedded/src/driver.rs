@@ -240,8 +240,12 @@ impl Driver {
     /// Numbers a route, for as long as it is held.
     ///
     /// # Errors
-    /// When there are too many, or durable calls are asked of a broker in memory.
+    /// When it allows no attempt, there are too many, or durable calls are asked of a broker in memory.
     pub fn intern(&mut self, route: &Route) -> Result<RouteRef, Failure> {
+        if route.attempts == 0 {
+            let text = "a call with 0 attempts can never run: give 1 to 65535";
+            return Err(Failure::new(Code::InvalidArgument, text));
+        }
         self.engine.intern(route).map(RouteRef).map_err(|refusal| events::refused(&refusal))
     }
 
@@ -290,7 +294,7 @@ impl Driver {
         let limit = self.options.payload_bytes_max;
         if bytes > limit as usize {
             let text = format!("the arguments have {bytes} bytes, the limit is {limit}: pass a reference instead");
-            return Err(Failure::new(Code::InvalidArgument, text));
+            return Err(Failure::new(Code::ResourceExhausted, text));
         }
         self.make_room(bytes, Reserve::No)
     }

@@ -5,7 +5,7 @@ use crate::output::SELF;
 use crate::{Outlet, bodies::Body, output};
 use antiphon_engine::{Command, Gate};
 use antiphon_journal::{Generation, Reserve};
-use antiphon_protocol::{Answer, BrokerStatus, CallFilter, CallId, CallStatus, Code, Failure, Query, Start};
+use antiphon_protocol::{Answer, BrokerStatus, CallFilter, CallId, CallStatus, Code, Failure, Knowledge, Query, Start};
 
 /// Calls looked at per pump for a list: about a millisecond.
 const CALLS_A_PUMP: u32 = 20_000;
@@ -103,13 +103,15 @@ impl Driver {
         if self.with(Generation::Young, None, |engine, _, output| engine.purge(id, output)) {
             Answer::Purged
         } else {
-            not_dead(id)
+            not_dead(&self.engine.knowledge(id), id)
         }
     }
 
     /// Submits a dead letter anew, as a call of its own.
     fn revive(&mut self, dead: CallId, id: CallId) -> Answer {
-        let Some((route, arguments)) = self.engine.dead_letter(dead) else { return not_dead(dead) };
+        let Some((route, arguments)) = self.engine.dead_letter(dead) else {
+            return not_dead(&self.engine.knowledge(dead), dead);
+        };
         let body = output::load(&self.bodies, self.journal.as_ref(), arguments, &mut self.poisoned);
         let Some(Body::Arguments { payload, trace }) = body else {
             let message = format!("the arguments of {dead} cannot be read back");
@@ -147,6 +149,14 @@ impl Driver {
     }
 }
 
-fn not_dead(id: CallId) -> Answer {
-    Answer::Refused { code: Code::NotFound, message: format!("there is no dead letter {id}") }
+fn not_dead(known: &Knowledge, id: CallId) -> Answer {
+    match known {
+        Knowledge::Known(call) => {
+            let message = format!("call {id} is {}, not dead: only dead letters can be revived or purged", call.state);
+            Answer::Refused { code: Code::FailedPrecondition, message }
+        }
+        Knowledge::NeverSeen | Knowledge::TooOldToSay => {
+            Answer::Refused { code: Code::NotFound, message: format!("there is no dead letter {id}") }
+        }
+    }
 }

@@ -192,6 +192,8 @@ impl Engine {
             0 => 0,
             remaining_ms => now_ms.saturating_add(remaining_ms).max(1),
         };
+        let inbox = if submit.wants_outcome { self.inbox_of(submit.peer) } else { NONE };
+        let named = self.inboxes.get(inbox).is_some_and(|inbox| matches!(inbox.key, InboxKey::Named(_)));
         let flags = if durable { DURABLE } else { 0 } | if submit.wants_acceptance { 0 } else { AWAITED };
         Call {
             id: submit.id,
@@ -199,9 +201,10 @@ impl Engine {
             at_ms: due_ms.max(now_ms),
             deadline_ms,
             submitted_ms: self.now.wall_ms,
-            tag: submit.tag,
+            // What is left in a named inbox is read by whoever opens it next, who knows nothing of tags.
+            tag: if named { 0 } else { submit.tag },
             route: submit.route,
-            inbox: if submit.wants_outcome { self.inbox_of(submit.peer) } else { NONE },
+            inbox,
             place: NONE,
             lease: NONE,
             bytes: submit.bytes,

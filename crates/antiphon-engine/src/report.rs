@@ -71,7 +71,7 @@ impl Engine {
         let worker = self.leases.get(lease).worker;
         let gate = gate_of(self.calls.get(index));
         if self.calls.get(index).state.is_settled() {
-            return self.stopped(lease, index, peer, tag, end, effects);
+            return self.stopped(lease, peer, tag, end, effects);
         }
         let recorded = self.leases.get(lease).recorded;
         self.judge(lease, index, recorded, end, effects);
@@ -86,9 +86,8 @@ impl Engine {
     }
 
     /// The attempt of a call that was cancelled or expired has stopped.
-    fn stopped(&mut self, lease: u32, index: u32, peer: Peer, tag: LeaseTag, end: End<'_>, effects: &mut impl Effects) {
+    fn stopped(&mut self, lease: u32, peer: Peer, tag: LeaseTag, end: End<'_>, effects: &mut impl Effects) {
         self.end_lease(lease);
-        self.calls.get_mut(index).lease = NONE;
         if matches!(end, End::Release | End::Stop) {
             effects.emit(Gate::Open, Effect::Settled { peer, lease: tag });
         } else {
@@ -158,7 +157,6 @@ impl Engine {
         let procedure = self.procedure_of(index);
         self.procedures.get_mut(procedure).count(State::Leased, -1);
         let call = self.calls.get_mut(index);
-        call.lease = NONE;
         call.state = if later { State::Scheduled } else { State::Ready };
         call.at_ms = due_ms;
         let (id, handle, durable) = (call.id, call.handle, call.has(DURABLE));
@@ -206,6 +204,7 @@ impl Engine {
     /// Ends a lease and gives its slot back.
     pub(crate) fn end_lease(&mut self, index: u32) {
         let lease = self.leases.remove(index);
+        self.calls.get_mut(lease.call).lease = NONE;
         let Some(worker) = self.workers.get_mut(lease.worker) else { return };
         worker.leases.swap_remove(lease.held as usize);
         if let Some(moved) = worker.leases.get(lease.held as usize).copied() {
@@ -279,7 +278,6 @@ impl Engine {
         }
         if self.calls.get(index).state.is_settled() {
             self.end_lease(lease);
-            self.calls.get_mut(index).lease = NONE;
             return;
         }
         self.counters.lost_leases += 1;

@@ -1,0 +1,3 @@
+//! The embedded broker, in memory and on a directory.
+
+mod conformance;
