@@ -67,7 +67,8 @@ pub struct Journal {
 impl Journal {
     /// Adds an entry to the pending batch, in memory. It is on disk once `durable()` reaches the present `tip()`.
     ///
-    /// Its position is final, unless a crash comes: recovery may move entries of the last commit.
+    /// Its position is final, unless a crash comes: recovery may move entries of the last commit. It waits only
+    /// when a segment is full and the next one is still being made.
     ///
     /// # Errors
     /// `Full` when no segment is left for this reserve class, `TooLarge`, `Poisoned`. Nothing was appended.
@@ -122,15 +123,13 @@ impl Journal {
 
     fn count_entry(&mut self, segment: u32, role: Role, bytes: u64) {
         let segment = self.segments.get_mut(&segment).expect("the active segment is known");
-        match role {
-            Role::Base => {
-                segment.bases += 1;
-                segment.base_bytes += bytes;
-                segment.live += 1;
-            }
-            Role::PinnedDelta => segment.needs_sweep = true,
-            Role::Delta => {}
-        }
+        let tally = match role {
+            Role::Base => &mut segment.bases,
+            Role::PinnedDelta => &mut segment.pinned,
+            Role::Delta => return,
+        };
+        tally.add(bytes);
+        tally.live += 1;
     }
 
     /// Whether the active segment takes the entry, its batch header and padding, and still its index.
@@ -349,7 +348,8 @@ impl Journal {
 
     pub(crate) fn install(&mut self, file: Arc<SegmentFile>) {
         self.reader.insert(Arc::clone(&file));
-        self.segments.insert(file.number, Segment::new(file, SegmentState::Active, 0));
+        let segment = Segment::new(Arc::clone(&file), SegmentState::Active, 0, self.tip.next());
+        self.segments.insert(file.number, segment);
     }
 }
 

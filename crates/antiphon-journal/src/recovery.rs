@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::checksum::Seed;
-use crate::entry::{Recovered, Role};
+use crate::entry::Recovered;
 use crate::error::OpenError;
+use crate::index::INDEX_RECORD_BYTES;
 use crate::journal::{Active, Journal};
 use crate::layout::{Layout, Span, io_error, is_new, lock_error};
 use crate::manifest::{META_NAME, META_NEW_NAME, Manifest};
 use crate::options::Options;
-use crate::position::{Generation, Watermark};
+use crate::position::{Both, Generation, Watermark};
 use crate::reader::Reader;
 use crate::replay::{Count, replay};
 use crate::roll::{record, segment_bytes_for};
@@ -102,16 +103,33 @@ struct Opening {
 impl Opening {
     fn finish(mut self, recovered: u64, visit: &mut dyn FnMut(Recovered<'_>)) -> Result<Journal, OpenError> {
         let mut space = self.find_spares()?;
-        let file = Arc::new(self.new_segment(&space)?);
-        let rewritten = self.tail.encode(&file, &self.layout.manifest.broker, self.watermark.ends.cold);
-        self.write_segment(&file, &rewritten)?;
-        self.write_manifest(&file, &rewritten)?;
+        let mut rewritten = vec![self.rewrite(&space, Generation::Young)?];
+        if self.tail.of(Generation::Cold).next().is_some() {
+            rewritten.push(self.rewrite(&space, Generation::Cold)?);
+        }
+        self.watermark.durable_through = self.tail.last_lsn;
+        for new in &rewritten {
+            *self.watermark.ends.of_mut(new.segment.generation) = new.end_position();
+        }
+        for new in &mut rewritten {
+            new.seal_with(self.watermark);
+            self.write_segment(new)?;
+        }
+        self.write_manifest(&rewritten)?;
         self.give_back_dropped(&space);
-        for (entry, position) in self.tail.entries.iter().zip(&rewritten.positions) {
-            visit(entry.recovered(*position, Generation::Young));
+        for entry in &self.tail.entries {
+            let new = rewritten.iter_mut().find(|new| new.segment.generation == entry.generation);
+            let position = new.and_then(|new| new.positions.next()).expect("every kept entry was written anew");
+            visit(entry.recovered(position, entry.generation));
         }
         space.start().map_err(|error| io_error("start a thread for", self.storage.path_of(""), error))?;
-        self.start(file, rewritten, space, recovered)
+        self.start(rewritten, space, recovered)
+    }
+
+    /// The tail of one log as it will stand in a new segment.
+    fn rewrite(&mut self, space: &Space, generation: Generation) -> Result<Rewritten, OpenError> {
+        let file = self.new_segment(space, generation)?;
+        Ok(Rewritten::new(Arc::new(file), &self.layout.manifest.broker, self.tail.of(generation)))
     }
 
     /// Unlisted segment files are free; those of another length than wanted are not kept.
@@ -136,9 +154,11 @@ impl Opening {
     }
 
     /// A file for the tail: a free one if it fits, else a new one.
-    fn new_segment(&self, space: &Space) -> Result<SegmentFile, OpenError> {
-        let needed = u32::try_from(segment_bytes_for(self.tail.entry_bytes()) + self.index_bytes());
-        let needed = needed.map_err(|_| OpenError::NoSpace { needed: u64::from(u32::MAX) })?;
+    fn new_segment(&mut self, space: &Space, generation: Generation) -> Result<SegmentFile, OpenError> {
+        let entries = self.tail.of(generation);
+        let total: usize = entries.map(|entry| entry.header.total() + INDEX_RECORD_BYTES).sum();
+        let needed = u32::try_from(segment_bytes_for(total));
+        let needed = needed.map_err(|_| OpenError::NoSpace { needed: total as u64 })?;
         let spare = if needed <= self.options.segment_bytes { space.take_ready() } else { None };
         let spare = match spare {
             Some(spare) => spare,
@@ -147,13 +167,10 @@ impl Opening {
                 space.make(length).map_err(|error| self.make_error(length, error))?
             }
         };
-        let (number, generation) = (self.layout.manifest.next_segment, Generation::Young);
+        let number = self.layout.manifest.next_segment;
+        self.layout.manifest.next_segment = number.checked_add(1).expect("2^32 segments are never reached");
         let seed = Seed::new(&self.layout.manifest.broker, number, generation);
         Ok(SegmentFile { number, generation, file: spare.file, length: spare.length, seed, handle: spare.handle })
-    }
-
-    fn index_bytes(&self) -> usize {
-        self.tail.entries.len() * crate::index::INDEX_RECORD_BYTES
     }
 
     fn make_error(&self, length: u32, error: io::Error) -> OpenError {
@@ -166,20 +183,20 @@ impl Opening {
     }
 
     /// On disk, with its fsync, before anything refers to it. The old copy of the tail is still listed.
-    fn write_segment(&self, file: &SegmentFile, rewritten: &Rewritten) -> Result<(), OpenError> {
-        let path = || self.storage.path_of(&file_name(file.file));
-        file.handle.write_all_at(&rewritten.buffer, 0).map_err(|error| io_error("write", path(), error))?;
-        file.handle.sync_data().map_err(|error| io_error("fsync", path(), error))
+    fn write_segment(&self, new: &Rewritten) -> Result<(), OpenError> {
+        let path = || self.storage.path_of(&file_name(new.segment.file));
+        let handle = &new.segment.handle;
+        handle.write_all_at(&new.buffer, 0).map_err(|error| io_error("write", path(), error))?;
+        handle.sync_data().map_err(|error| io_error("fsync", path(), error))
     }
 
-    /// Lists the durable segments with the ends they have now, and the new one.
-    fn write_manifest(&mut self, file: &SegmentFile, rewritten: &Rewritten) -> Result<(), OpenError> {
+    /// Lists the durable segments with the ends they have now, and the new ones.
+    fn write_manifest(&mut self, rewritten: &[Rewritten]) -> Result<(), OpenError> {
         let manifest = &mut self.layout.manifest;
         manifest.sequence += 1;
-        manifest.next_segment = file.number + 1;
-        manifest.watermark = rewritten.watermark;
+        manifest.watermark = self.watermark;
         manifest.segments = self.durable.iter().map(|span| record(&span.file, span.to)).collect();
-        manifest.segments.push(record(file, 0));
+        manifest.segments.extend(rewritten.iter().map(|new| record(&new.segment, 0)));
         manifest.segments.sort_by_key(|record| record.number);
         if manifest.segments.len() > manifest.segments_max() {
             return Err(OpenError::NoSpace { needed: manifest.copy_bytes as u64 });
@@ -197,37 +214,31 @@ impl Opening {
         }
     }
 
-    fn start(
-        self,
-        file: Arc<SegmentFile>,
-        rewritten: Rewritten,
-        space: Space,
-        recovered: u64,
-    ) -> Result<Journal, OpenError> {
+    fn start(self, rewritten: Vec<Rewritten>, space: Space, recovered: u64) -> Result<Journal, OpenError> {
         let writer = Writer::start(Arc::clone(&self.storage), self.wake, self.options.threads);
         let writer = writer.map_err(|error| io_error("start a thread for", self.storage.path_of(""), error))?;
-        let reader = Reader::default();
-        let mut segments = BTreeMap::new();
+        let (reader, mut segments, mut active) = (Reader::default(), BTreeMap::new(), Both::default());
+        let tip = self.watermark.durable_through;
         for span in self.durable {
             reader.insert(Arc::clone(&span.file));
-            segments.insert(span.file.number, Segment::new(span.file, SegmentState::Sealed, span.to));
+            segments.insert(span.file.number, Segment::new(span.file, SegmentState::Sealed, span.to, tip.next()));
         }
-        for count in self.counts {
-            if let Some(segment) = segments.get_mut(&count.segment) {
-                (segment.bases, segment.base_bytes) = (count.bases, count.base_bytes);
-            }
+        let mut counts = self.counts;
+        for new in rewritten {
+            let (file, number) = (new.segment, new.count.segment);
+            reader.insert(Arc::clone(&file));
+            *active.of_mut(file.generation) = Some(Active { number, tail: new.end, index: new.index });
+            segments.insert(number, Segment::new(file, SegmentState::Active, 0, tip.next()));
+            counts.push(new.count);
         }
-        reader.insert(Arc::clone(&file));
-        let mut newest = Segment::new(Arc::clone(&file), SegmentState::Active, 0);
-        for entry in self.tail.entries.iter().filter(|entry| entry.header.role == Role::Base) {
-            newest.bases += 1;
-            newest.base_bytes += entry.header.total() as u64;
+        for count in counts {
+            let segment = segments.get_mut(&count.segment).expect("only listed segments are counted");
+            (segment.bases, segment.pinned) = (count.bases, count.pinned);
+            segment.first_lsn = count.first_lsn.unwrap_or(segment.first_lsn);
         }
-        segments.insert(file.number, newest);
-        let rewritten_entries = rewritten.positions.len() as u64;
-        let mut counters = Counters { rewritten: rewritten_entries, cut: self.tail.cut, ..Counters::default() };
-        counters.recovered = recovered + rewritten_entries;
-        let active = Active { number: file.number, tail: rewritten.end, index: rewritten.index };
+        let rewritten = self.tail.entries.len() as u64;
+        let recovered = recovered + rewritten;
+        let counters = Counters { recovered, rewritten, cut: self.tail.cut, ..Counters::default() };
         Ok(Journal {
             storage: self.storage,
             options: self.options,
@@ -235,13 +246,13 @@ impl Opening {
             meta: self.layout.meta,
             manifest_is_stale: false,
             segments,
-            active: crate::position::Both { young: Some(active), cold: None },
+            active,
             pending: Vec::new(),
             open_part: Default::default(),
             under_way: None,
             buffers: Vec::new(),
-            tip: rewritten.watermark.durable_through,
-            watermark: rewritten.watermark,
+            tip,
+            watermark: self.watermark,
             poisoned: None,
             recycling: false,
             counters,

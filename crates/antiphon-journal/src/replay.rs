@@ -7,16 +7,32 @@ use crate::entry::{EntryHeader, Recovered, Role};
 use crate::error::OpenError;
 use crate::layout::{Span, damage, io_error};
 use crate::position::{Generation, Lsn, Position};
-use crate::segment::{SegmentFile, file_name};
+use crate::segment::{SegmentFile, Tally, file_name};
 use crate::storage::Storage;
 use crate::walk::{Stop, Walk};
 
-/// Base entries of one segment.
+/// What one segment holds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Count {
     pub segment: u32,
-    pub bases: u64,
-    pub base_bytes: u64,
+    pub first_lsn: Option<Lsn>,
+    pub bases: Tally,
+    pub pinned: Tally,
+}
+
+impl Count {
+    pub fn new(segment: u32) -> Self {
+        Self { segment, first_lsn: None, bases: Tally::default(), pinned: Tally::default() }
+    }
+
+    pub fn add(&mut self, header: &EntryHeader) {
+        self.first_lsn.get_or_insert(header.lsn);
+        match header.role {
+            Role::Base => self.bases.add(header.total() as u64),
+            Role::PinnedDelta => self.pinned.add(header.total() as u64),
+            Role::Delta => {}
+        }
+    }
 }
 
 /// A walk over the durable spans of one log.
@@ -48,7 +64,7 @@ impl<'a> Cursor<'a> {
                     return Ok(());
                 };
                 self.walk = Some((start(self.storage, &self.broker, span)?, span));
-                self.counts.push(Count { segment: span.file.number, bases: 0, base_bytes: 0 });
+                self.counts.push(Count::new(span.file.number));
                 continue;
             };
             let stopped = |stop| stop_error(self.storage, span, stop);
@@ -69,9 +85,8 @@ impl<'a> Cursor<'a> {
 
     fn show(&mut self, visit: &mut dyn FnMut(Recovered<'_>)) -> Result<(), OpenError> {
         let Some(((walk, span), (offset, header))) = self.walk.as_mut().zip(self.current) else { return Ok(()) };
-        if let Some(count) = self.counts.last_mut().filter(|_| header.role == Role::Base) {
-            count.bases += 1;
-            count.base_bytes += header.total() as u64;
+        if let Some(count) = self.counts.last_mut() {
+            count.add(&header);
         }
         let position = Position::new(walk.number(), offset);
         let generation = walk.generation();
@@ -124,7 +139,7 @@ pub(crate) fn read_error(storage: &dyn Storage, file: &SegmentFile, error: io::E
     io_error("read", storage.path_of(&file_name(file.file)), error)
 }
 
-/// Visits all durable entries; returns the bases of every segment.
+/// Visits all durable entries; returns what every segment holds.
 pub(crate) fn replay(
     storage: &dyn Storage,
     broker: [u8; 16],

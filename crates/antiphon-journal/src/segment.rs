@@ -100,28 +100,46 @@ pub(crate) struct Segment {
     pub state: SegmentState,
     /// Where its entries end; 0 while active.
     pub end: u32,
-    /// Base entries ever appended, and their bytes: gives the mean size of a live one.
-    pub bases: u64,
-    pub base_bytes: u64,
-    /// Base entries not released.
+    /// Number of its first entry; its successors' if it has none yet.
+    pub first_lsn: Lsn,
+    pub bases: Tally,
+    /// Deltas of bases in the cold log. While one lives, the segment is swept before it is recycled.
+    pub pinned: Tally,
+}
+
+/// Entries of one role. Their number and bytes only grow; together they give the mean size of a live one, so
+/// that no length must be remembered for each entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub count: u64,
+    pub bytes: u64,
     pub live: u64,
-    /// Holds a delta of a base in the cold log.
-    pub needs_sweep: bool,
+}
+
+impl Tally {
+    pub fn add(&mut self, bytes: u64) {
+        self.count += 1;
+        self.bytes += bytes;
+    }
+
+    fn live_bytes(&self) -> u64 {
+        let bytes = u128::from(self.bytes) * u128::from(self.live) / u128::from(self.count.max(1));
+        bytes as u64
+    }
 }
 
 impl Segment {
-    pub fn new(file: Arc<SegmentFile>, state: SegmentState, end: u32) -> Self {
-        Self { file, state, end, bases: 0, base_bytes: 0, live: 0, needs_sweep: false }
+    pub fn new(file: Arc<SegmentFile>, state: SegmentState, end: u32, first_lsn: Lsn) -> Self {
+        Self { file, state, end, first_lsn, bases: Tally::default(), pinned: Tally::default() }
     }
 
-    /// Live bytes, as live entries times the mean size of a base here.
+    /// Bytes that a sweep would have to write anew, about.
     pub fn live_bytes(&self) -> u64 {
-        let bytes = u128::from(self.base_bytes) * u128::from(self.live) / u128::from(self.bases.max(1));
-        bytes as u64
+        self.bases.live_bytes() + self.pinned.live_bytes()
     }
 
     /// Nothing in it can be needed, whatever it says.
     pub fn is_dead(&self) -> bool {
-        self.state == SegmentState::Sealed && self.live == 0 && !self.needs_sweep
+        self.state == SegmentState::Sealed && self.bases.live == 0 && self.pinned.live == 0
     }
 }

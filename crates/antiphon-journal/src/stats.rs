@@ -21,7 +21,7 @@ pub struct Stats {
     pub segments_free: usize,
     /// Bytes of all segment files.
     pub bytes: u64,
-    /// Bytes of base entries that are not released, estimated by the mean size in each segment.
+    /// Bytes of base entries that are not released and of pinned deltas, estimated by the mean in each segment.
     pub live_bytes: u64,
     /// Base entries that are not released.
     pub live: u64,
@@ -103,7 +103,7 @@ impl Journal {
             segments_free,
             bytes,
             live_bytes: self.segments.values().map(|segment| segment.live_bytes()).sum(),
-            live: self.segments.values().map(|segment| segment.live).sum(),
+            live: self.segments.values().map(|segment| segment.bases.live).sum(),
             batches: counters.batches,
             entries: counters.entries,
             commits: counters.commits,

@@ -120,14 +120,19 @@ impl Journal {
     /// If there are more of them than the segment has bases.
     pub fn retain(&mut self, position: Position) {
         let segment = self.segments.get_mut(&position.segment()).expect("a recovered entry's segment is there");
-        segment.live += 1;
-        assert!(segment.live <= segment.bases, "a base is retained once");
+        segment.bases.live += 1;
+        assert!(segment.bases.live <= segment.bases.count, "a base is retained once");
     }
 
     /// Says that a recovered delta of a cold base is still needed: its segment is swept before it is recycled.
+    /// Once for each, before [`Journal::start_recycling`].
+    ///
+    /// # Panics
+    /// If there are more of them than the segment has pinned deltas.
     pub fn pin(&mut self, position: Position) {
         let segment = self.segments.get_mut(&position.segment()).expect("a recovered entry's segment is there");
-        segment.needs_sweep = true;
+        segment.pinned.live += 1;
+        assert!(segment.pinned.live <= segment.pinned.count, "a pinned delta is pinned once");
     }
 
     /// Says that `retain` and `pin` were called for everything that lives. Before this no segment is recycled.
@@ -147,11 +152,25 @@ impl Journal {
         if matches!(segment.state, SegmentState::Retiring { .. }) {
             return;
         }
-        assert!(segment.live > 0, "a base is released once");
-        segment.live -= 1;
+        assert!(segment.bases.live > 0, "a base is released once");
+        segment.bases.live -= 1;
         if segment.is_dead() {
             self.retire_dead();
         }
+    }
+
+    /// Whether the segment of this position still exists. An entry that says "forget this base" is needed while
+    /// any segment exists that held a base of the same key: recovery would show that base again.
+    #[must_use]
+    pub fn holds(&self, position: Position) -> bool {
+        self.segments.contains_key(&position.segment())
+    }
+
+    /// No entry of this log has a lower number; `None` when the log has no segment.
+    #[must_use]
+    pub fn oldest(&self, generation: Generation) -> Option<Lsn> {
+        let segments = self.segments.values().filter(|segment| segment.file.generation == generation);
+        segments.map(|segment| segment.first_lsn).min()
     }
 
     /// A sealed segment worth emptying now, if any: the oldest young one when the young log is over its budget

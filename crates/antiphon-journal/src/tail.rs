@@ -9,7 +9,7 @@ use crate::error::OpenError;
 use crate::index::{Index, IndexRecord};
 use crate::layout::{Span, Spans};
 use crate::position::{Generation, Lsn, Position, Watermark};
-use crate::replay::{read_error, recovered};
+use crate::replay::{Count, read_error, recovered};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentFile};
 use crate::storage::Storage;
 use crate::walk::{Stop, Walk};
@@ -99,54 +99,63 @@ impl Tail {
         self.cut = (found - kept) as u64;
     }
 
-    /// Bytes of a segment file that holds header and batch.
-    pub fn entry_bytes(&self) -> usize {
-        self.entries.iter().map(|entry| entry.header.total()).sum()
-    }
-
-    /// The first bytes of the new segment: its header and one batch with all entries. The batch is written
-    /// and fsynced before any manifest lists the segment, so it vouches for itself.
-    pub fn encode(&self, segment: &SegmentFile, broker: &[u8; 16], cold_end: u64) -> Rewritten {
-        let mut buffer = segment.header().encode(broker).to_vec();
-        buffer.resize(SEGMENT_HEADER_BYTES + BATCH_HEADER_BYTES, 0);
-        let mut index = Index::default();
-        let mut positions = Vec::with_capacity(self.entries.len());
-        for tail in &self.entries {
-            let offset = buffer.len() as u32;
-            let (lsn, kind, key, role) = (tail.header.lsn, tail.header.kind, tail.header.key, tail.header.role);
-            entry::encode(segment.seed, offset, lsn, role, &tail.entry(&[&tail.body]), &mut buffer);
-            index.push(&IndexRecord { key, offset, lsn, kind, role });
-            positions.push(Position::new(segment.number, offset));
-        }
-        buffer.resize(buffer.len().next_multiple_of(BATCH_ALIGN), 0);
-        let end = buffer.len() as u32;
-        let mut watermark = Watermark { durable_through: self.last_lsn, ends: Default::default() };
-        watermark.ends.young = Position::new(segment.number, end).as_u64();
-        watermark.ends.cold = cold_end;
-        let header = self.batch_header(segment, end, watermark).encode(segment.seed, SEGMENT_HEADER_BYTES as u32);
-        let slot = buffer.get_mut(SEGMENT_HEADER_BYTES..SEGMENT_HEADER_BYTES + BATCH_HEADER_BYTES);
-        slot.expect("it was made with room for both headers").copy_from_slice(&header);
-        Rewritten { buffer, index, positions, end, watermark }
-    }
-
-    fn batch_header(&self, segment: &SegmentFile, end: u32, watermark: Watermark) -> BatchHeader {
-        BatchHeader {
-            generation: segment.generation,
-            segment: segment.number,
-            length: end - SEGMENT_HEADER_BYTES as u32,
-            count: self.entries.len() as u32,
-            first_lsn: self.entries.first().map_or(self.last_lsn.next(), |entry| entry.header.lsn),
-            last_lsn: self.entries.last().map_or(self.last_lsn, |entry| entry.header.lsn),
-            watermark,
-        }
+    /// Those of one log: they are written anew in the log they were in.
+    pub fn of(&self, generation: Generation) -> impl Iterator<Item = &TailEntry> {
+        self.entries.iter().filter(move |entry| entry.generation == generation)
     }
 }
 
-/// The tail in its new place.
+/// The tail of one log in its new segment: the segment's header, and one batch with all entries.
 pub(crate) struct Rewritten {
+    pub segment: Arc<SegmentFile>,
     pub buffer: Vec<u8>,
     pub index: Index,
-    pub positions: Vec<Position>,
+    pub count: Count,
+    pub positions: std::vec::IntoIter<Position>,
     pub end: u32,
-    pub watermark: Watermark,
+    lsns: Option<(Lsn, Lsn)>,
+}
+
+impl Rewritten {
+    pub fn new<'a>(segment: Arc<SegmentFile>, broker: &[u8; 16], entries: impl Iterator<Item = &'a TailEntry>) -> Self {
+        let mut buffer = segment.header().encode(broker).to_vec();
+        buffer.resize(SEGMENT_HEADER_BYTES + BATCH_HEADER_BYTES, 0);
+        let (mut index, mut count, mut lsns) = (Index::default(), Count::new(segment.number), None);
+        let mut positions = Vec::new();
+        for tail in entries {
+            let offset = buffer.len() as u32;
+            let EntryHeader { lsn, kind, key, role, .. } = tail.header;
+            entry::encode(segment.seed, offset, lsn, role, &tail.entry(&[&tail.body]), &mut buffer);
+            index.push(&IndexRecord { key, offset, lsn, kind, role });
+            positions.push(Position::new(segment.number, offset));
+            count.add(&tail.header);
+            lsns = Some((lsns.map_or(lsn, |(first, _)| first), lsn));
+        }
+        buffer.resize(buffer.len().next_multiple_of(BATCH_ALIGN), 0);
+        let end = buffer.len() as u32;
+        Self { segment, buffer, index, count, positions: positions.into_iter(), end, lsns }
+    }
+
+    /// Fills in the batch header. The segment is fsynced before any manifest lists it, so the watermark may
+    /// cover the batch itself.
+    pub fn seal_with(&mut self, watermark: Watermark) {
+        let through = watermark.durable_through;
+        let (first_lsn, last_lsn) = self.lsns.unwrap_or((through.next(), through));
+        let header = BatchHeader {
+            generation: self.segment.generation,
+            segment: self.segment.number,
+            length: self.end - SEGMENT_HEADER_BYTES as u32,
+            count: self.positions.len() as u32,
+            first_lsn,
+            last_lsn,
+            watermark,
+        };
+        let bytes = header.encode(self.segment.seed, SEGMENT_HEADER_BYTES as u32);
+        let slot = self.buffer.get_mut(SEGMENT_HEADER_BYTES..SEGMENT_HEADER_BYTES + BATCH_HEADER_BYTES);
+        slot.expect("it was made with room for both headers").copy_from_slice(&bytes);
+    }
+
+    pub fn end_position(&self) -> u64 {
+        Position::new(self.segment.number, self.end).as_u64()
+    }
 }

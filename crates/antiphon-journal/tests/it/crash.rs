@@ -106,6 +106,24 @@ fn every_acknowledged_entry_survives_a_crash_while_rolling_sweeping_and_reopenin
 }
 
 #[test]
+fn every_acknowledged_entry_survives_a_crash_while_a_large_segment_is_given_back() {
+    let steps = [
+        Step::Add(5000),
+        Step::Commit,
+        Step::Add(10),
+        Step::Commit,
+        Step::Forget,
+        Step::Commit,
+        Step::Commit,
+        Step::Add(5000),
+        Step::Commit,
+    ];
+    let images = crash_everywhere(&steps, &[Step::Add(20), Step::Commit]);
+    println!("{images} crash images");
+    assert!(images > 300);
+}
+
+#[test]
 fn a_crash_during_recovery_is_recovered_from() {
     let steps =
         [Step::Add(1500), Step::Commit, Step::Add(1500), Step::Cool, Step::Add(1500), Step::Change, Step::Commit];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use antiphon_journal::{Journal, OpenError, ReadError, Recovered, dump, verify};
 
 use crate::fault::{Crash, FaultStorage};
-use crate::world::{BASE, DELTA, History, Step, Values, World, body, small_options};
+use crate::world::{BASE, DELTA, History, Step, Values, World, body, key_in, small_options};
 
 /// Several sealed segments of both logs, and a last commit that no watermark covers.
 fn journal() -> (FaultStorage, History, u64) {
@@ -49,11 +49,11 @@ fn open_and_check(storage: &FaultStorage, history: &History, certain: u64) -> Re
         last = last.max(entry.lsn.as_u64());
         let value = u64::from_le_bytes(entry.head[..8].try_into().unwrap());
         match entry.kind {
-            BASE | DELTA => values.insert(entry.key[0], value),
-            _ => values.remove(&entry.key[0]),
+            BASE | DELTA => values.insert(key_in(&entry.key), value),
+            _ => values.remove(&key_in(&entry.key)),
         };
         if entry.kind == BASE {
-            bases.push((entry.position, entry.key[0]));
+            bases.push((entry.position, key_in(&entry.key)));
         }
     };
     let journal = Journal::open(Arc::new(storage.clone()), small_options(), Arc::new(|| {}), visit)?;

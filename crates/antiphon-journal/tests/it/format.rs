@@ -128,10 +128,10 @@ fn a_journal_of_format_1_is_read_for_ever() {
     let (durable, tail) = opened.split_at(FORMAT_1.len());
     assert_eq!(durable, FORMAT_1);
     assert!(dumped.starts_with(FORMAT_1));
-    // Opening has moved the last commit to a new segment of the young log.
+    // Opening has moved the last commit to a new segment of each log.
     assert_eq!(
         tail.lines().map(|line| line.split_once(' ').unwrap().1).collect::<Vec<_>>(),
-        ["4 Young Base 10 t00 2000", "5 Young Base 11 t01 20"]
+        ["4 Young Base 10 t00 2000", "5 Cold Base 11 t01 20"]
     );
     assert_eq!((journal.stats().recovered, journal.stats().rewritten), (5, 2));
 }

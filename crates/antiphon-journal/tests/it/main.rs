@@ -7,5 +7,6 @@ mod damage;
 mod failure;
 mod fault;
 mod format;
+mod recycling;
 mod smoke;
 mod world;

@@ -14,7 +14,7 @@ pub const BASE: u8 = 1;
 pub const DELTA: u8 = 2;
 pub const FORGET: u8 = 3;
 
-pub type Values = BTreeMap<u8, u64>;
+pub type Values = BTreeMap<u32, u64>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Step {
@@ -45,7 +45,7 @@ struct Thing {
 pub struct History {
     pub values_after: BTreeMap<u64, Values>,
     pub durable: u64,
-    next_key: u8,
+    next_key: u32,
     next_value: u64,
 }
 
@@ -63,7 +63,7 @@ pub struct World {
     pub journal: Option<Journal>,
     storage: FaultStorage,
     options: Options,
-    things: BTreeMap<u8, Thing>,
+    things: BTreeMap<u32, Thing>,
     pub history: History,
 }
 
@@ -81,15 +81,25 @@ fn head(value: u64) -> Vec<u8> {
     [value.to_le_bytes(), value.wrapping_mul(31).to_le_bytes()].concat()
 }
 
-pub fn body(key: u8, len: usize) -> Vec<u8> {
-    (0..len).map(|n| (n as u8) ^ key).collect()
+pub fn key_bytes(key: u32) -> [u8; 16] {
+    let mut bytes = [0xA5; 16];
+    bytes[..4].copy_from_slice(&key.to_le_bytes());
+    bytes
+}
+
+pub fn key_in(bytes: &[u8; 16]) -> u32 {
+    u32::from_le_bytes(bytes[..4].try_into().unwrap())
+}
+
+pub fn body(key: u32, len: usize) -> Vec<u8> {
+    (0..len).map(|n| (n as u8) ^ (key as u8)).collect()
 }
 
 /// What recovery showed of one key.
 #[derive(Default)]
 struct Replayed {
-    things: BTreeMap<u8, Thing>,
-    pins: BTreeMap<u8, Vec<Position>>,
+    things: BTreeMap<u32, Thing>,
+    pins: BTreeMap<u32, Vec<Position>>,
     last_lsn: u64,
 }
 
@@ -97,8 +107,8 @@ impl Replayed {
     fn visit(&mut self, entry: &Recovered<'_>) {
         assert!(entry.lsn.as_u64() > self.last_lsn, "recovered in lsn order");
         self.last_lsn = entry.lsn.as_u64();
-        let key = entry.key[0];
-        assert_eq!(entry.key, [key; 16]);
+        let key = key_in(&entry.key);
+        assert_eq!(entry.key, key_bytes(key));
         let value = u64::from_le_bytes(entry.head[..8].try_into().unwrap());
         assert_eq!(entry.head, head(value), "a head is as it was written");
         match entry.kind {
@@ -178,12 +188,12 @@ impl World {
         generation: Generation,
         role: Role,
         kind: u8,
-        key: u8,
+        key: u32,
         value: u64,
         body: &[u8],
     ) -> Option<Position> {
         let journal = self.journal.as_mut().unwrap();
-        let entry = Entry { key: [key; 16], kind, head: &head(value), body: &[body] };
+        let entry = Entry { key: key_bytes(key), kind, head: &head(value), body: &[body] };
         let mut values = self.history.latest();
         match journal.append(generation, role, &entry, Reserve::Yes) {
             Ok(position) => {
@@ -200,7 +210,7 @@ impl World {
         }
     }
 
-    fn oldest(&self) -> Option<(u8, Thing)> {
+    fn oldest(&self) -> Option<(u32, Thing)> {
         self.things.first_key_value().map(|(key, thing)| (*key, *thing))
     }
 
@@ -231,7 +241,7 @@ impl World {
     }
 
     /// Writes a thing's whole state anew, into the cold log.
-    fn cool(&mut self, key: u8) -> bool {
+    fn cool(&mut self, key: u32) -> bool {
         let Some(thing) = self.things.get(&key).copied() else { return true };
         let body = self.journal.as_ref().unwrap().read(thing.base).map(|entry| entry.body);
         let Ok(body) = body else { return false };
@@ -250,7 +260,7 @@ impl World {
                 return true;
             }
             for entry in entries {
-                let key = entry.key[0];
+                let key = key_in(&entry.key);
                 let current = self.things.get(&key).is_some_and(|thing| thing.base == entry.position);
                 // A pinned delta's thing is written whole, so that the delta is no longer needed; and a
                 // forgotten cold thing is forgotten once more, because its base may still be on disk.
@@ -268,7 +278,10 @@ impl World {
         true
     }
 
-    fn forget_again(&mut self, key: u8) -> bool {
+    fn forget_again(&mut self, key: u32) -> bool {
+        if self.journal.as_ref().unwrap().oldest(Generation::Cold).is_none() {
+            return true;
+        }
         self.append(Generation::Cold, Role::PinnedDelta, FORGET, key, 0, b"").is_some()
     }
 
