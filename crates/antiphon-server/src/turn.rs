@@ -371,7 +371,10 @@ impl Turn {
         let Some(mut connection) = self.peers.remove(place) else { return };
         if let Some(peer) = connection.role.peer() {
             self.peers.unbind(peer);
-            self.driver.close_peer(peer);
+            // A stopping broker takes no leases away: their workers come back with them after the restart.
+            if self.handle.phase() == Phase::Ready {
+                self.driver.close_peer(peer);
+            }
         }
         for route in connection.routes.drain(..).flatten().flatten() {
             self.driver.release_route(route);

@@ -1,6 +1,6 @@
 //! Calls through the server, whole: submit, lease, report, outcome; over restarts too.
 
-use crate::world::{any_port, caller, connect, echo, options, reply, start, start_at, submission, worker};
+use crate::world::{any_port, caller, connect, echo, options, recorded, reply, start, start_at, submission, worker};
 use antiphon_broker::{Broker, Event, Wants};
 use antiphon_protocol::{Answer, Query, State};
 use antiphon_server::{Address, Server};
@@ -97,10 +97,7 @@ async fn a_worker_keeps_its_leases_over_a_restart_and_reports_them() {
     let remote = connect(&address).await;
     let (worker, mut leases) = worker(&remote, 4).await;
     let (caller, mut events) = caller(&remote).await;
-    caller.submit(&mut vec![
-        submission(1, Wants::Outcome, "reported while down"),
-        submission(2, Wants::Outcome, "reported after"),
-    ]);
+    caller.submit(&mut vec![recorded(1, "reported while down"), recorded(2, "reported after")]);
     let mut held = [leases.lease().await, leases.lease().await];
     held.sort_by_key(|lease| lease.payload.bytes.len());
     let [after, during] = held;

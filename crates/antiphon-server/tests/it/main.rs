@@ -2,4 +2,5 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used)]
 
 mod calls;
+mod conformance;
 mod world;

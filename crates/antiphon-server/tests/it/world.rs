@@ -105,6 +105,15 @@ pub fn submission(tag: u64, wants: Wants, payload: impl Into<Vec<u8>>) -> Submis
     Submission { call, tag, wants, resent: false }
 }
 
+/// The same of a call whose leases are recorded: those of idempotent calls do not outlive the broker.
+pub fn recorded(tag: u64, payload: &str) -> Submission {
+    let mut submission = submission(tag, Wants::Outcome, payload);
+    let mut route = Route::clone(&submission.call.route);
+    route.idempotent = false;
+    submission.call.route = Arc::new(route);
+    submission
+}
+
 pub async fn caller(broker: &Remote) -> (Box<dyn Caller>, Heard) {
     let (sink, heard) = ear();
     let caller = broker.open_caller(Inbox::Anonymous(CallerId(random())), sink).await.unwrap();

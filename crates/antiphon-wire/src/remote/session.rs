@@ -84,8 +84,10 @@ impl<'a, S: Side> Session<'a, S> {
     }
 
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<Lost> {
-        for _ in 0..READS_MAX {
+        for read in 1..=READS_MAX {
             match self.read(context) {
+                // Only a read that finds nothing has this task woken by the next bytes.
+                Ok(true) if read == READS_MAX => context.waker().wake_by_ref(),
                 Ok(true) => (),
                 Ok(false) => break,
                 Err(lost) => return Poll::Ready(lost),
