@@ -4,11 +4,13 @@
 //! echoes it. What a broker cannot do it says in its [`Capabilities`].
 
 mod capabilities;
+mod driver;
 mod event;
 
 pub use capabilities::{
     AcceptedMeans, Attach, Callbacks, CancelReach, Capabilities, Delay, Fencing, Idempotency, Ordering, Support,
 };
+pub use driver::Driver;
 pub use event::{Event, Lease};
 
 use antiphon_protocol::{Answer, Call, CallId, CallerId, Failure, LeaseTag, Name, Offer, Query, Settlement, Tag};
