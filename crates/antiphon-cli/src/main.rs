@@ -1,2 +1,79 @@
-//! The `antiphon` program.
-fn main() {}
+//! The `antiphon` program: one file per command. Results go to stdout, everything else to stderr, and the exit code
+//! says how it ended.
+
+mod arguments;
+mod bench;
+mod call;
+mod cancel;
+mod completions;
+mod connection;
+mod dead;
+mod demo;
+mod ending;
+mod input;
+mod journal;
+mod leases;
+mod ls;
+mod nearest;
+mod output;
+mod payload;
+mod ping;
+mod queue;
+mod result;
+mod serve;
+mod status;
+mod stop;
+mod worker;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+use ending::Ending;
+use output::Output;
+use std::future::Future;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // A wrong flag is told by clap, which exits with 2, and with 0 after help and version.
+    let arguments = Arguments::parse();
+    let output = Output::new(arguments.output, arguments.color);
+    match run(arguments, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(ending) => {
+            if let Some(text) = &ending.text {
+                output.complain(text);
+            }
+            ExitCode::from(ending.exit)
+        }
+    }
+}
+
+fn run(arguments: Arguments, output: &Output) -> Result<(), Ending> {
+    let url = arguments.url.as_deref();
+    match arguments.command {
+        Command::Serve(serve) => serve::run(serve, output),
+        Command::Demo(demo) => demo::run(demo, output),
+        Command::Call(call) => client(call::run(call, url, output)),
+        Command::Result(result) => client(result::run(result, url, output)),
+        Command::Status(status) => client(status::run(status, url, output)),
+        Command::Cancel(cancel) => client(cancel::run(cancel, url, output)),
+        Command::Ls(ls) => client(ls::run(ls, url, output)),
+        Command::Worker(worker) => client(worker::run(worker, url, output)),
+        Command::Queue(queue) => client(queue::run(queue, url, output)),
+        Command::Dead(dead) => client(dead::run(dead, url, output)),
+        Command::Ping(ping) => client(ping::run(ping, url, output)),
+        Command::Bench(bench) => bench::run(bench, url, output),
+        Command::Journal(journal) => journal::run(journal, output),
+        Command::Completions(completions) => completions::run(&completions),
+        Command::DemoWorker(worker) => demo::worker::run(&worker),
+        Command::BenchWorker(worker) => client(bench::worker::run(worker)),
+    }
+}
+
+/// Runs a command that talks to a broker: one thread is enough for it.
+fn client(command: impl Future<Output = Result<(), Ending>>) -> Result<(), Ending> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(command);
+    // A blocked read of stdin must not keep the program.
+    runtime.shutdown_background();
+    ended
+}

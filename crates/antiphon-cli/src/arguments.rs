@@ -1,0 +1,65 @@
+//! The command line as a whole: its commands, and what all of them take.
+
+use crate::output::{Color, Format};
+use crate::{bench, call, cancel, completions, dead, demo, journal, ls, ping, queue, result, serve, status, worker};
+use clap::{Parser, Subcommand};
+
+/// Typed, durable, asynchronous calls, answered exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "antiphon", version, about, after_help = EXITS, propagate_version = true)]
+pub struct Arguments {
+    /// Where the broker is: antiphon://HOST[:PORT] or antiphon+unix:///PATH [default: antiphon://127.0.0.1:7400]
+    #[arg(long, global = true, env = "ANTIPHON_URL", hide_env_values = true)]
+    pub url: Option<String>,
+    /// How results are printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// When to use colours; NO_COLOR turns them off as well
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXITS: &str = "Exit codes: 0 a reply, or done; 1 settled, but not a reply, or failed; 2 usage; 3 broker \
+unreachable; 4 not settled in time; 5 id never seen or forgotten; 6 refused";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a broker
+    Serve(serve::Serve),
+    /// See it work: real work through callers, a broker and workers, two of which are killed on the way
+    Demo(demo::Demo),
+    /// Call a procedure and print its value
+    Call(call::Call),
+    /// Print the outcome of a call
+    Result(result::ResultOf),
+    /// Print where a call stands, and what happened to it
+    Status(status::Status),
+    /// Cancel calls
+    Cancel(cancel::Cancel),
+    /// List calls, newest first
+    Ls(ls::Ls),
+    /// Serve procedures with any program; list and drain workers
+    Worker(worker::Worker),
+    /// Show queues: what waits, and who serves it
+    #[command(subcommand)]
+    Queue(queue::Queue),
+    /// Look at dead letters, revive or purge them
+    #[command(subcommand)]
+    Dead(dead::Dead),
+    /// Ask the broker whether it is there, and how it is
+    Ping(ping::Ping),
+    /// Measure calls per second and latency
+    Bench(bench::Bench),
+    /// Look into a data directory that no broker has open
+    #[command(subcommand)]
+    Journal(journal::Journal),
+    /// Print a script that completes this program's command line
+    Completions(completions::Completions),
+    #[command(hide = true)]
+    DemoWorker(demo::worker::DemoWorker),
+    #[command(hide = true)]
+    BenchWorker(bench::worker::BenchWorker),
+}

@@ -1,0 +1,250 @@
+//! `antiphon call`: one call, awaited or detached.
+
+use crate::connection::{Connection, new_call_id};
+use crate::ending::{Ending, INTERRUPTED, REFUSED, UNREACHABLE};
+use crate::output::{Format, Output};
+use crate::result::{self, Settled};
+use crate::stop::Stops;
+use crate::{input, nearest};
+use antiphon_broker::{Caller, Event, Submission, Wants};
+use antiphon_protocol::{CallId, Durability, Key, Keys, Name, Payload, Priority, Route, Start, defaults};
+use clap::Args;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// After this long without a worker the caller is told: a mistyped name would wait for ever.
+const NO_WORKER_AFTER: Duration = Duration::from_secs(1);
+/// How long a broker that went away may take to come back.
+const DOWN_MAX: Duration = Duration::from_secs(30);
+/// How long a cancellation may take to be answered before the program ends anyway.
+const CANCEL_ANSWER: Duration = Duration::from_secs(1);
+
+/// Call a procedure and print its value
+#[derive(Debug, Args)]
+pub struct Call {
+    /// The procedure, as service.procedure
+    #[arg(value_parser = input::name)]
+    procedure: Name,
+    /// The argument as JSON; @FILE reads a file, - reads stdin [default: null]
+    #[arg(value_name = "JSON|-|@FILE", allow_hyphen_values = true)]
+    argument: Option<String>,
+    /// Print the call's id and do not wait for its outcome
+    #[arg(long)]
+    detach: bool,
+    /// How long the whole call may take (5s), or until when [default: 30s; none with --detach]
+    #[arg(long, value_parser = input::deadline, value_name = "DURATION|TIME", allow_hyphen_values = true)]
+    deadline: Option<u64>,
+    /// How long one attempt may take
+    #[arg(long, value_parser = input::duration, value_name = "DURATION", allow_hyphen_values = true)]
+    attempt_timeout: Option<Duration>,
+    /// Calls of one procedure with the same key are one call
+    #[arg(long, value_parser = input::key, value_name = "KEY")]
+    idempotency_key: Option<Key>,
+    /// 0 to 9, 9 goes first
+    #[arg(long, value_parser = input::priority, default_value = "4", allow_hyphen_values = true)]
+    priority: Priority,
+    /// The tenant it counts for
+    #[arg(long, value_parser = input::name)]
+    tenant: Option<Name>,
+    /// Start after this long
+    #[arg(long, value_parser = input::duration, value_name = "DURATION", conflicts_with = "not_before", allow_hyphen_values = true)]
+    delay: Option<Duration>,
+    /// Start not before this time, such as 2026-01-31T18:00
+    #[arg(long, value_parser = input::instant, value_name = "TIME")]
+    not_before: Option<u64>,
+    /// How often it is tried, the first time included
+    #[arg(long, value_name = "N", default_value_t = defaults::ATTEMPTS, value_parser = clap::value_parser!(u16).range(1..))]
+    attempts: u16,
+    /// Never start it twice: a lost lease makes it dead, and it may have run
+    #[arg(long)]
+    at_most_once: bool,
+    /// Keep it in memory only: it dies with the broker
+    #[arg(long)]
+    volatile: bool,
+    /// Refuse it when no worker serves the procedure now
+    #[arg(long)]
+    require_worker: bool,
+    /// The argument is JSON (the default)
+    #[arg(long, conflicts_with = "raw")]
+    json: bool,
+    /// The argument is bytes, sent as they are
+    #[arg(long)]
+    raw: bool,
+}
+
+pub async fn run(arguments: Call, url: Option<&str>, output: &Output) -> Result<(), Ending> {
+    let payload = payload(&arguments)?;
+    let connection = Connection::open(url).await?;
+    let limit = connection.payload_bytes_max();
+    if payload.bytes.len() > limit {
+        let bytes = payload.bytes.len();
+        let text = format!(
+            "the argument has {bytes} bytes and the broker takes at most {limit}: store it elsewhere and send where"
+        );
+        return Err(Ending::new(REFUSED, text));
+    }
+    if arguments.require_worker
+        && let Some(remark) = no_worker(&connection, &arguments.procedure).await?
+    {
+        return Err(Ending::new(REFUSED, format!("{remark}; start one, or leave out --require-worker")));
+    }
+    let (caller, events) = connection.caller().await?;
+    let wants = if arguments.detach { Wants::Acceptance } else { Wants::Outcome };
+    let call = call(&arguments, payload);
+    let id = call.id;
+    let patience = match call.deadline_ms {
+        0 => None,
+        // The broker records the end of the deadline itself; only a broker that is away needs this.
+        ms => Some(Instant::now() + Duration::from_millis(ms) + DOWN_MAX),
+    };
+    caller.submit(&mut vec![Submission { call, tag: 1, wants, resent: false }]);
+    let mut waiting = Waiting { connection, caller, events, id, output, patience };
+    let ended = waiting.run(&arguments).await;
+    waiting.connection.close().await;
+    ended
+}
+
+fn payload(arguments: &Call) -> Result<Payload, Ending> {
+    let Some(text) = &arguments.argument else {
+        return Ok(if arguments.raw { Payload::raw(Vec::new()) } else { Payload::json(&b"null"[..]) });
+    };
+    let bytes = input::argument(text)?;
+    Ok(if arguments.raw { Payload::raw(bytes) } else { Payload::json(input::json(bytes)?) })
+}
+
+fn call(arguments: &Call, payload: Payload) -> antiphon_protocol::Call {
+    let mut route = Route::new(arguments.procedure.clone());
+    route.tenant.clone_from(&arguments.tenant);
+    route.priority = arguments.priority;
+    route.durability = arguments.volatile.then_some(Durability::Volatile);
+    route.attempts = if arguments.at_most_once { 1 } else { arguments.attempts };
+    route.attempt_timeout_ms = arguments.attempt_timeout.map_or(0, |bound| millis(bound).max(1));
+    route.at_most_once = arguments.at_most_once;
+    let mut call = antiphon_protocol::Call::new(new_call_id(), Arc::new(route), payload);
+    let awaited = if arguments.detach { 0 } else { defaults::AWAITED_DEADLINE_MS };
+    // A call that starts later gets its time on top.
+    let delay_ms = arguments.delay.map_or(0, |delay| u64::from(millis(delay)));
+    let default = if awaited == 0 || arguments.not_before.is_some() { 0 } else { awaited + delay_ms };
+    call.deadline_ms = arguments.deadline.unwrap_or(default);
+    call.start = match (arguments.delay, arguments.not_before) {
+        (Some(_), _) => Start::In(delay_ms),
+        (None, Some(at)) => Start::At(at),
+        (None, None) => Start::Now,
+    };
+    call.keys = arguments.idempotency_key.clone().map(|key| Box::new(Keys { idempotency: Some(key), trace: None }));
+    call
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// A call that was handed over, and what is heard of it.
+struct Waiting<'a> {
+    connection: Connection,
+    caller: Box<dyn Caller>,
+    events: UnboundedReceiver<Event>,
+    id: CallId,
+    output: &'a Output,
+    patience: Option<Instant>,
+}
+
+impl Waiting<'_> {
+    async fn run(&mut self, arguments: &Call) -> Result<(), Ending> {
+        let mut stops = Stops::new()?;
+        let mut warn_at = Some(Instant::now() + NO_WORKER_AFTER + arguments.delay.unwrap_or_default());
+        if arguments.not_before.is_some() || arguments.detach {
+            warn_at = None;
+        }
+        let mut give_up_at = self.patience;
+        loop {
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(Event::Down { last: false, .. }) => {
+                        give_up_at = Some(Instant::now() + DOWN_MAX);
+                    }
+                    Some(Event::Up { .. }) => give_up_at = self.patience,
+                    Some(event) => if let Some(ended) = self.take(event, arguments) { return ended },
+                    None => return Err(self.lost("the connection ended")),
+                },
+                () = at(warn_at) => {
+                    warn_at = None;
+                    // Only a remark: a question that fails is not worth more than the call.
+                    if let Ok(Some(remark)) = no_worker(&self.connection, &arguments.procedure).await {
+                        self.output.remark(&format!("{remark}; call {} waits for one", self.id));
+                    }
+                },
+                () = at(give_up_at) => return Err(self.lost("the broker did not come back")),
+                () = stops.next() => return Err(self.interrupted(arguments.detach).await),
+            }
+        }
+    }
+
+    fn take(&self, event: Event, arguments: &Call) -> Option<Result<(), Ending>> {
+        match event {
+            Event::Accepted { id, duplicate, .. } if arguments.detach => Some(self.accepted(id, duplicate)),
+            Event::Outcome { id, state, attempts, outcome, .. } => {
+                self.caller.acknowledge(&[id]);
+                Some(result::print(&Settled { id, state, attempts, outcome }, self.output))
+            }
+            Event::Refused { failure, .. } => Some(Err(Ending::new(REFUSED, format!("refused: {failure}")))),
+            Event::Down { reason, .. } => Some(Err(self.lost(&reason))),
+            _ => None,
+        }
+    }
+
+    fn accepted(&self, id: CallId, duplicate: bool) -> Result<(), Ending> {
+        match self.output.format {
+            Format::Table => self.output.line(id.to_string().as_bytes()),
+            _ => self.output.json(&json!({ "id": id, "duplicate": duplicate })),
+        }
+    }
+
+    fn lost(&self, reason: &str) -> Ending {
+        let id = self.id;
+        Ending::new(UNREACHABLE, format!("{reason}; the call may have run: `antiphon result {id}` tells later"))
+    }
+
+    /// Who waits and goes asks to cancel.
+    async fn interrupted(&mut self, detached: bool) -> Ending {
+        if detached {
+            return Ending::silent(INTERRUPTED);
+        }
+        self.caller.cancel(&[self.id]);
+        let answered = async {
+            while let Some(event) = self.events.recv().await {
+                if matches!(event, Event::CancelAnswered { .. } | Event::Outcome { .. }) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = answered => (),
+            () = sleep(CANCEL_ANSWER) => (),
+        }
+        Ending::new(INTERRUPTED, format!("interrupted: call {} was asked to be cancelled", self.id))
+    }
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// If no worker serves the procedure: that, with the name that was probably meant.
+async fn no_worker(connection: &Connection, procedure: &Name) -> Result<Option<String>, Ending> {
+    let procedures = connection.procedures().await?;
+    if procedures.iter().any(|known| known.procedure == *procedure && known.workers > 0) {
+        return Ok(None);
+    }
+    let served = procedures.iter().filter(|known| known.workers > 0).map(|known| known.procedure.as_str());
+    Ok(Some(match nearest::nearest(procedure, served) {
+        Some(name) => format!("no worker serves {procedure}: did you mean {name}?"),
+        None => format!("no worker serves {procedure}"),
+    }))
+}

@@ -1,0 +1,116 @@
+//! `antiphon cancel`: calls by id, or all that match.
+
+use crate::connection::Connection;
+use crate::ending::{Ending, NOT_A_REPLY, NOT_KNOWN, UNREACHABLE};
+use crate::ls::{self, Filters};
+use crate::output::{Output, Row};
+use crate::{dead, input};
+use antiphon_broker::Event;
+use antiphon_protocol::{CallId, CancelAnswer, State};
+use clap::Args;
+use serde_json::json;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long all answers together may take.
+const ANSWERS: Duration = Duration::from_secs(30);
+/// Calls cancelled at once when a filter is given without --limit.
+const LIMIT: u32 = 10_000;
+
+/// Cancel calls
+#[derive(Debug, Args)]
+pub struct Cancel {
+    /// The calls' ids
+    #[arg(value_parser = input::call_id, value_name = "ID")]
+    ids: Vec<CallId>,
+    /// Only in this state (scheduled, ready or leased)
+    #[arg(long, value_parser = ls::state)]
+    state: Option<State>,
+    #[command(flatten)]
+    filters: Filters,
+    #[command(flatten)]
+    consent: dead::Consent,
+}
+
+pub async fn run(arguments: Cancel, url: Option<&str>, output: &Output) -> Result<(), Ending> {
+    let filtered = !arguments.filters.is_empty() || arguments.state.is_some();
+    if arguments.ids.is_empty() != filtered {
+        return Err(Ending::usage("give either ids, or filters such as --procedure: see `antiphon cancel --help`"));
+    }
+    let connection = Connection::open(url).await?;
+    let ids = if filtered { matching(&connection, &arguments).await? } else { arguments.ids };
+    if filtered && !arguments.consent.is_given("cancel", ids.len(), output)? {
+        return Ok(());
+    }
+    let answers = cancel(&connection, &ids).await?;
+    connection.close().await;
+    print(&ids, &answers, output)
+}
+
+async fn matching(connection: &Connection, arguments: &Cancel) -> Result<Vec<CallId>, Ending> {
+    let states = match arguments.state {
+        Some(state) if state.is_settled() => {
+            return Err(Ending::usage(format!(
+                "{state} calls have settled: only scheduled, ready and leased ones can be cancelled"
+            )));
+        }
+        Some(state) => vec![state],
+        None => vec![State::Scheduled, State::Ready, State::Leased],
+    };
+    let mut ids = Vec::new();
+    for state in states {
+        let calls = ls::calls(connection, arguments.filters.filter(Some(state), LIMIT)).await?;
+        ids.extend(calls.into_iter().map(|call| call.id));
+    }
+    Ok(ids)
+}
+
+async fn cancel(connection: &Connection, ids: &[CallId]) -> Result<HashMap<CallId, CancelAnswer>, Ending> {
+    let (caller, mut events) = connection.caller().await?;
+    let mut answers = HashMap::new();
+    let wanted: std::collections::HashSet<&CallId> = ids.iter().collect();
+    caller.cancel(ids);
+    let all = async {
+        while answers.len() < wanted.len() {
+            match events.recv().await {
+                Some(Event::CancelAnswered { id, answer }) => {
+                    answers.insert(id, answer);
+                }
+                Some(Event::Down { reason, last: true }) => return Err(Ending::new(UNREACHABLE, reason)),
+                Some(_) => (),
+                None => return Err(Ending::new(UNREACHABLE, "the connection ended")),
+            }
+        }
+        Ok(())
+    };
+    timeout(ANSWERS, all).await.map_err(|_| Ending::new(UNREACHABLE, "the broker did not answer within 30 s"))??;
+    Ok(answers)
+}
+
+fn print(ids: &[CallId], answers: &HashMap<CallId, CancelAnswer>, output: &Output) -> Result<(), Ending> {
+    let rows = ids.iter().filter_map(|id| Some((id, answers.get(id)?))).map(|(id, answer)| Row {
+        cells: vec![id.to_string(), describe(answer)],
+        value: json!({ "id": id, "answer": answer }),
+    });
+    output.list(&["ID", "ANSWER"], rows.collect())?;
+    let exit = |answer: &CancelAnswer| match answer {
+        CancelAnswer::NotFound => NOT_KNOWN,
+        CancelAnswer::AlreadySettled(_) => NOT_A_REPLY,
+        _ => 0,
+    };
+    match answers.values().map(exit).max() {
+        None | Some(0) => Ok(()),
+        Some(exit) => Err(Ending::silent(exit)),
+    }
+}
+
+fn describe(answer: &CancelAnswer) -> String {
+    match answer {
+        CancelAnswer::NeverRan => "cancelled: it never ran".to_owned(),
+        CancelAnswer::BetweenAttempts => "cancelled: it waited for a further attempt".to_owned(),
+        CancelAnswer::Stopping { worker } => format!("cancelled: stopping on {worker}"),
+        CancelAnswer::AlreadySettled(state) => format!("settled before: {state}"),
+        CancelAnswer::NotFound => "the broker does not know it".to_owned(),
+    }
+}

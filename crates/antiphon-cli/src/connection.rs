@@ -1,0 +1,137 @@
+//! A connection to the broker that `--url` names, and what commands do with it: ask, submit, serve.
+
+use crate::ending::{Ending, UNREACHABLE};
+use antiphon_broker::{Broker, Caller, Event, Inbox, Sink, Worker};
+use antiphon_protocol::{Answer, CallId, CallerId, Failure, Offer, ProcedureStatus, Query, defaults};
+use antiphon_wire::{Address, Remote, RemoteOptions};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// A broker that answers.
+#[derive(Clone)]
+pub struct Connection {
+    broker: Arc<dyn Broker>,
+    /// Where it is.
+    pub address: String,
+}
+
+impl Connection {
+    /// Connects to `url`, or to the broker of this machine.
+    pub async fn open(url: Option<&str>) -> Result<Self, Ending> {
+        let address = address(url)?;
+        let text = address.to_string();
+        let remote = Remote::connect(address, options()).await.map_err(|error| match Ending::from(error) {
+            Ending { exit: UNREACHABLE, text: Some(problem) } => Ending::new(
+                UNREACHABLE,
+                format!("{problem}; start one with `antiphon serve`, or name another with --url"),
+            ),
+            ending => ending,
+        })?;
+        Ok(Self { broker: Arc::new(remote), address: text })
+    }
+
+    /// The largest payload that the broker takes, in bytes.
+    pub fn payload_bytes_max(&self) -> usize {
+        usize::try_from(self.broker.capabilities().payload_bytes_max).unwrap_or(usize::MAX)
+    }
+
+    /// Asks the broker.
+    pub async fn ask(&self, query: Query) -> Result<Answer, Ending> {
+        let inspect = self.broker.inspect().ok_or_else(|| Ending::failed("this broker answers no questions"))?;
+        match inspect.ask(query).await.map_err(|failure| Ending::refused(&failure))? {
+            Answer::Refused { code, message } => Err(Ending::refused(&Failure::new(code, message))),
+            answer => Ok(answer),
+        }
+    }
+
+    /// All procedures that the broker knows.
+    pub async fn procedures(&self) -> Result<Vec<ProcedureStatus>, Ending> {
+        match self.ask(Query::Procedures).await? {
+            Answer::Procedures(procedures) => Ok(procedures),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Opens a caller with an inbox of its own.
+    pub async fn caller(&self) -> Result<(Box<dyn Caller>, UnboundedReceiver<Event>), Ending> {
+        let (sender, receiver) = unbounded_channel();
+        let inbox = Inbox::Anonymous(CallerId(random()));
+        Ok((self.broker.open_caller(inbox, Arc::new(Channel(sender))).await?, receiver))
+    }
+
+    /// Opens a caller whose events go to `sink`.
+    pub async fn caller_into(&self, sink: Arc<dyn Sink>) -> Result<Box<dyn Caller>, Ending> {
+        Ok(self.broker.open_caller(Inbox::Anonymous(CallerId(random())), sink).await?)
+    }
+
+    /// Opens a worker.
+    pub async fn worker(&self, offer: Offer) -> Result<(Box<dyn Worker>, UnboundedReceiver<Event>), Ending> {
+        let (sender, receiver) = unbounded_channel();
+        Ok((self.broker.open_worker(offer, Arc::new(Channel(sender))).await?, receiver))
+    }
+
+    /// Opens a worker whose events go to `sink`.
+    pub async fn worker_into(&self, offer: Offer, sink: Arc<dyn Sink>) -> Result<Box<dyn Worker>, Ending> {
+        Ok(self.broker.open_worker(offer, sink).await?)
+    }
+
+    /// Sends what was handed over and says goodbye.
+    pub async fn close(&self) {
+        self.broker.close().await;
+    }
+}
+
+/// Takes events from the connection to whoever runs the command.
+struct Channel(UnboundedSender<Event>);
+
+impl Sink for Channel {
+    fn events(&self, events: &mut Vec<Event>) {
+        for event in events.drain(..) {
+            // The command may have ended; then nobody wants them.
+            drop(self.0.send(event));
+        }
+    }
+}
+
+fn options() -> RemoteOptions {
+    let mut options = RemoteOptions::default();
+    concat!("antiphon/", env!("CARGO_PKG_VERSION")).clone_into(&mut options.agent);
+    options
+}
+
+fn address(url: Option<&str>) -> Result<Address, Ending> {
+    let Some(url) = url else { return Ok(Address::Tcp(defaults::LISTEN.to_owned())) };
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    match scheme {
+        "file" | "memory" => Err(Ending::usage(format!(
+            "{url} is a broker inside one program: run `antiphon serve --data DIR` (or --memory), and name that with --url"
+        ))),
+        "antiphon+tls" => Err(Ending::usage(format!("{url}: TLS is not built in yet"))),
+        "amqp" | "amqps" | "kafka" => Err(Ending::usage(format!("{url}: this program was built without that broker"))),
+        _ => url.parse().map_err(Ending::usage),
+    }
+}
+
+/// An answer that does not fit the question: a broker of another version.
+pub fn unexpected(answer: &Answer) -> Ending {
+    Ending::failed(format!("the broker answered something else than was asked: {answer:?}"))
+}
+
+/// The wall clock, in milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The id of a new call.
+pub fn new_call_id() -> CallId {
+    CallId::new(now_ms(), random())
+}
+
+/// Random bytes.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness");
+    bytes
+}

@@ -1,0 +1,97 @@
+//! `antiphon queue`: what waits, and who serves it.
+
+use crate::connection::Connection;
+use crate::ending::{Ending, NOT_KNOWN};
+use crate::output::{Format, Output, Row};
+use crate::{input, ls, nearest};
+use antiphon_protocol::{CallFilter, Name, ProcedureStatus, State};
+use clap::Subcommand;
+use serde_json::Value;
+
+/// Calls of each waiting state that `show` lists.
+const SHOWN: u32 = 10;
+
+/// Show queues
+#[derive(Debug, Subcommand)]
+pub enum Queue {
+    /// List all queues
+    Ls,
+    /// Show one queue and its newest waiting calls
+    Show {
+        /// Its procedure
+        #[arg(value_parser = input::name)]
+        procedure: Name,
+    },
+}
+
+pub async fn run(arguments: Queue, url: Option<&str>, output: &Output) -> Result<(), Ending> {
+    let connection = Connection::open(url).await?;
+    let mut procedures = connection.procedures().await?;
+    procedures.sort_by(|a, b| a.procedure.cmp(&b.procedure));
+    match arguments {
+        Queue::Ls => list(&procedures, output),
+        Queue::Show { procedure } => show(&connection, &procedures, &procedure, output).await,
+    }
+}
+
+fn list(procedures: &[ProcedureStatus], output: &Output) -> Result<(), Ending> {
+    let columns = ["PROCEDURE", "READY", "SCHEDULED", "LEASED", "DEAD", "SETTLED", "WORKERS", "SLOTS", "OLDEST"];
+    output.list(&columns, procedures.iter().map(|known| Row { cells: cells(known), value: to_value(known) }).collect())
+}
+
+fn cells(known: &ProcedureStatus) -> Vec<String> {
+    let count = |state: State| known.calls.get(state as usize).copied().unwrap_or_default().to_string();
+    vec![
+        known.procedure.to_string(),
+        count(State::Ready),
+        count(State::Scheduled),
+        count(State::Leased),
+        count(State::Dead),
+        known.settled.to_string(),
+        known.workers.to_string(),
+        known.slots.to_string(),
+        if known.oldest_ready_ms == 0 { "-".to_owned() } else { ls::age(known.oldest_ready_ms) },
+    ]
+}
+
+/// With the calls by the name of their state.
+fn to_value(known: &ProcedureStatus) -> Value {
+    let mut value = serde_json::to_value(known).unwrap_or(Value::Null);
+    if let Some(fields) = value.as_object_mut() {
+        let by_state = State::ALL.iter().zip(known.calls).map(|(state, count)| (state.name().to_owned(), count.into()));
+        fields.insert("calls".to_owned(), Value::Object(by_state.collect()));
+    }
+    value
+}
+
+async fn show(
+    connection: &Connection,
+    procedures: &[ProcedureStatus],
+    procedure: &Name,
+    output: &Output,
+) -> Result<(), Ending> {
+    let Some(known) = procedures.iter().find(|known| known.procedure == *procedure) else {
+        let names = procedures.iter().map(|known| known.procedure.as_str());
+        let meant =
+            nearest::nearest(procedure, names).map_or_else(String::new, |name| format!(": did you mean {name}?"));
+        return Err(Ending::new(NOT_KNOWN, format!("no calls or workers of {procedure} are known{meant}")));
+    };
+    if output.format != Format::Table {
+        return output.json(&to_value(known));
+    }
+    list(std::slice::from_ref(known), output)?;
+    for state in [State::Leased, State::Ready, State::Scheduled] {
+        let filter = CallFilter {
+            state: Some(state),
+            procedure: Some(procedure.clone()),
+            limit: SHOWN,
+            ..CallFilter::default()
+        };
+        let calls = ls::calls(connection, filter).await?;
+        if !calls.is_empty() {
+            output.line(b"")?;
+            ls::print(&calls, output)?;
+        }
+    }
+    Ok(())
+}

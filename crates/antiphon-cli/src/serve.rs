@@ -1,0 +1,160 @@
+//! `antiphon serve`: a broker, from its start to the signal that ends it.
+
+mod config;
+
+use crate::ending::{Ending, INTERRUPTED, USAGE};
+use crate::ls::age;
+use crate::output::{Format, Output};
+use crate::stop::Stops;
+use antiphon_protocol::{Answer, Query, State, defaults};
+use antiphon_server::{Address, ListenOptions, Running, ServeError, Server, StartError};
+use clap::{Args, ValueEnum};
+use config::Settings;
+use serde::Deserialize;
+use serde_json::json;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+use tracing_subscriber::EnvFilter;
+
+/// How long the broker may take to say what it recovered.
+const QUESTION: Duration = Duration::from_secs(10);
+
+/// Run a broker
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where calls are kept [default: ./antiphon-data]
+    #[arg(long, value_name = "DIR", conflicts_with = "memory")]
+    data: Option<PathBuf>,
+    /// Keep everything in memory: calls die with the broker
+    #[arg(long)]
+    memory: bool,
+    /// Where to listen: HOST:PORT or unix:PATH; repeatable [default: 127.0.0.1:7400]
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// A TOML file with these settings and the limits; what the command line says goes first
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How to log to stderr [default: text]; ANTIPHON_LOG filters, such as debug
+    #[arg(long, value_enum)]
+    log_format: Option<LogFormat>,
+    /// Listen where other machines can connect, without encryption or authentication
+    #[arg(long)]
+    insecure: bool,
+}
+
+/// How to log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+pub fn run(arguments: Serve, output: &Output) -> Result<(), Ending> {
+    let settings = Settings::new(arguments)?;
+    log(settings.log_format);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // From here on a signal ends the broker in order, also one that comes while it recovers.
+        let mut stops = Stops::new()?;
+        let began = Instant::now();
+        let running = start(&settings)?;
+        announce(&running, &settings, began.elapsed(), output);
+        until_stopped(running, &mut stops).await
+    })
+}
+
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("ANTIPHON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => logs.with_ansi(false).init(),
+        LogFormat::Json => logs.json().init(),
+    }
+}
+
+fn start(settings: &Settings) -> Result<Running, Ending> {
+    let listen = if settings.insecure { ListenOptions::insecure() } else { ListenOptions::default() };
+    let mut server = Server::new(settings.server.clone());
+    for address in &settings.listen {
+        server = server.listen_with(address.clone(), listen);
+    }
+    server.start().map_err(|error| match &error {
+        StartError::Insecure { .. } => Ending::new(USAGE, error),
+        _ => Ending::failed(error),
+    })
+}
+
+/// One line that tells people and programs that it is ready.
+fn announce(running: &Running, settings: &Settings, took: Duration, output: &Output) {
+    let calls = match running.handle().ask(Query::Broker, QUESTION) {
+        Ok(Answer::Broker(broker)) => broker.calls,
+        _ => [0; 8],
+    };
+    let waiting: u64 = State::ALL.iter().zip(calls).filter(|(state, _)| !state.is_settled()).map(|(_, n)| n).sum();
+    let settled = calls.iter().sum::<u64>() - waiting;
+    let addresses: Vec<String> = running.local_addresses().iter().map(Address::to_string).collect();
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let printed = if output.format == Format::Table {
+        let data = match &settings.data {
+            Some(data) => format!("data in {}", data.display()),
+            None => "calls in memory only".to_owned(),
+        };
+        let addresses = addresses.join(" and ");
+        output.line(
+            format!(
+                "antiphon {} serves {addresses}, {data}, {waiting} waiting and {settled} settled calls recovered in {}",
+                env!("CARGO_PKG_VERSION"),
+                age(took_ms)
+            )
+            .as_bytes(),
+        )
+    } else {
+        // One line, so that whoever started it reads it whole.
+        let ready = json!({
+            "listen": addresses, "data": settings.data, "waiting": waiting, "settled": settled, "took_ms": took_ms,
+            "pid": std::process::id(),
+        });
+        output.line(ready.to_string().as_bytes())
+    };
+    // A broker serves whether or not anybody reads its first line.
+    drop(printed);
+}
+
+async fn until_stopped(running: Running, stops: &mut Stops) -> Result<(), Ending> {
+    let handle = running.handle();
+    let (ended, mut end) = oneshot::channel();
+    thread::Builder::new().name("antiphon-join".to_owned()).spawn(move || ended.send(running.join()))?;
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            ended = &mut end => return match ended {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(Ending::failed(error)),
+                Err(_) => Err(Ending::failed(ServeError::Panicked)),
+            },
+            () = stops.next() => {
+                if stopping {
+                    return Err(Ending::new(INTERRUPTED, "stopped without saying goodbye; what was acknowledged is on disk"));
+                }
+                stopping = true;
+                tracing::info!("stopping");
+                handle.stop();
+            }
+        }
+    }
+}
+
+/// Reads `HOST:PORT`, `unix:PATH`, or a URL.
+fn address(text: &str) -> Result<Address, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        if path.is_empty() {
+            return Err("unix: names no path: write unix:/run/antiphon.sock".to_owned());
+        }
+        return Ok(Address::Unix(PathBuf::from(path)));
+    }
+    text.parse()
+        .map_err(|_| format!("{text:?} is not an address: write {} or unix:/run/antiphon.sock", defaults::LISTEN))
+}

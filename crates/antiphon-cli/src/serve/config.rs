@@ -1,0 +1,149 @@
+//! What a broker is told: its configuration file, and the command line, which goes first.
+
+use super::{LogFormat, Serve, address};
+use crate::ending::Ending;
+use antiphon_embedded::DriverOptions;
+use antiphon_engine::Limits;
+use antiphon_protocol::defaults;
+use antiphon_server::{Address, ServerOptions};
+use serde::Deserialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The configuration file. What it does not name keeps its default; what it should not name is refused.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Config {
+    data: Option<PathBuf>,
+    memory: bool,
+    listen: Vec<String>,
+    log_format: Option<LogFormat>,
+    insecure: bool,
+    limits: LimitsConfig,
+    journal: JournalConfig,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LimitsConfig {
+    payload_bytes_max: Option<u32>,
+    cache_bytes: Option<usize>,
+    calls_max: Option<u32>,
+    routes_max: Option<u32>,
+    inbox_calls_max: Option<u32>,
+    keys_max: Option<u32>,
+    lease_ms: Option<u32>,
+    lost_leases_max: Option<u8>,
+    inbox_grace_ms: Option<u64>,
+    outcome_ms: Option<u64>,
+    outcome_bytes: Option<u64>,
+    dead_letter_ms: Option<u64>,
+    idempotency_ms: Option<u64>,
+    connections_max: Option<usize>,
+    heartbeat_ms: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct JournalConfig {
+    segment_bytes: Option<u32>,
+    bytes_max: Option<u64>,
+    free_bytes_min: Option<u64>,
+}
+
+/// Everything a broker is told.
+pub(super) struct Settings {
+    /// `None` keeps calls in memory.
+    pub data: Option<PathBuf>,
+    pub listen: Vec<Address>,
+    pub log_format: LogFormat,
+    pub insecure: bool,
+    pub server: ServerOptions,
+}
+
+impl Settings {
+    pub(super) fn new(arguments: Serve) -> Result<Self, Ending> {
+        let config = match &arguments.config {
+            Some(path) => read(path)?,
+            None => Config::default(),
+        };
+        if config.memory && config.data.is_some() {
+            return Err(Ending::usage("the configuration asks for both data and memory: keep one"));
+        }
+        let memory = arguments.memory || (config.memory && arguments.data.is_none());
+        let named = arguments.data.or(config.data);
+        let data = (!memory).then(|| named.unwrap_or_else(|| PathBuf::from(defaults::DATA_DIRECTORY)));
+        let mut listen = if arguments.listen.is_empty() { config.listen } else { arguments.listen };
+        if listen.is_empty() {
+            listen.push(defaults::LISTEN.to_owned());
+        }
+        let listen = listen.iter().map(|text| address(text)).collect::<Result<_, _>>().map_err(Ending::usage)?;
+        let driver = driver(data.clone(), &config.limits, &config.journal)?;
+        let mut server = ServerOptions::new(driver);
+        set(&mut server.connections_max, config.limits.connections_max);
+        set(&mut server.heartbeat, config.limits.heartbeat_ms.map(Duration::from_millis));
+        Ok(Self {
+            data,
+            listen,
+            log_format: arguments.log_format.or(config.log_format).unwrap_or(LogFormat::Text),
+            insecure: arguments.insecure || config.insecure,
+            server,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Config, Ending> {
+    let shown = path.display();
+    let text = fs::read_to_string(path).map_err(|error| Ending::usage(format!("cannot read {shown}: {error}")))?;
+    toml::from_str(&text).map_err(|error| Ending::usage(format!("{shown}: {}", error.to_string().trim_end())))
+}
+
+fn driver(data: Option<PathBuf>, from: &LimitsConfig, journal: &JournalConfig) -> Result<DriverOptions, Ending> {
+    let mut driver = DriverOptions { limits: Limits::new(data.is_some()), directory: data, ..DriverOptions::default() };
+    if from.lease_ms.is_some_and(|lease_ms| lease_ms < 100) {
+        return Err(Ending::usage("limits.lease_ms is below 100: a worker could not renew its leases in time"));
+    }
+    if from.payload_bytes_max.is_some_and(|bytes| bytes > defaults::PAYLOAD_BYTES_MAX) {
+        let most = defaults::PAYLOAD_BYTES_MAX;
+        return Err(Ending::usage(format!("limits.payload_bytes_max is above {most}, the most that is supported")));
+    }
+    set(&mut driver.payload_bytes_max, from.payload_bytes_max);
+    set(&mut driver.cache_bytes, from.cache_bytes);
+    let limits = &mut driver.limits;
+    set(&mut limits.calls_max, from.calls_max);
+    set(&mut limits.routes_max, from.routes_max);
+    set(&mut limits.inbox_calls_max, from.inbox_calls_max);
+    set(&mut limits.keys_max, from.keys_max);
+    set(&mut limits.lease_ms, from.lease_ms);
+    set(&mut limits.lost_leases_max, from.lost_leases_max);
+    set(&mut limits.inbox_grace_ms, from.inbox_grace_ms);
+    set(&mut limits.outcome_ms, from.outcome_ms);
+    set(&mut limits.outcome_bytes, from.outcome_bytes);
+    set(&mut limits.dead_letter_ms, from.dead_letter_ms);
+    set(&mut limits.idempotency_ms, from.idempotency_ms);
+    set(&mut driver.journal.segment_bytes, journal.segment_bytes);
+    set(&mut driver.journal.bytes_max, journal.bytes_max);
+    set(&mut driver.journal.free_bytes_min, journal.free_bytes_min);
+    Ok(driver)
+}
+
+fn set<T>(setting: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *setting = given;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_names_only_what_there_is() {
+        let config: Config =
+            toml::from_str("data = \"d\"\nlisten = [\"unix:/s\"]\n[limits]\nlease_ms = 500\n").unwrap();
+        assert_eq!(config.limits.lease_ms, Some(500));
+        assert!(toml::from_str::<Config>("dtaa = \"d\"").unwrap_err().to_string().contains("unknown field `dtaa`"));
+        assert!(toml::from_str::<Config>("[limits]\nlease = 1").is_err());
+    }
+}
