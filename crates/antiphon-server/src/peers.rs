@@ -142,7 +142,10 @@ impl Outlet for Peers {
         self.touch(place);
     }
 
-    fn answer(&mut self, ticket: u64, answer: Answer) {
+    fn answer(&mut self, ticket: u64, mut answer: Answer) {
+        if let Answer::Broker(status) = &mut answer {
+            status.connections = u64::try_from(self.connections.len()).unwrap_or(u64::MAX);
+        }
         let Some(asker) = usize::try_from(ticket).ok().and_then(|ticket| self.asked.try_remove(ticket)) else { return };
         match asker {
             Asker::Connection { place, ticket } => {
