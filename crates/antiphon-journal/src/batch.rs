@@ -71,6 +71,34 @@ impl BatchHeader {
         };
         let length = header.length as usize;
         let fits = length >= BATCH_HEADER_BYTES && length <= room && length.is_multiple_of(BATCH_ALIGN);
-        fits.then_some(header)
+        let lsns = [header.first_lsn, header.last_lsn, header.watermark.durable_through];
+        (fits && lsns.iter().all(|lsn| lsn.is_believable())).then_some(header)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_to_what_encodes_to_them_or_to_nothing(mut bytes: [u8; BATCH_HEADER_BYTES], room in 0usize..1 << 30, forge: bool) {
+            let seed = Seed::new(&[3; 16], 7, Generation::Young);
+            if forge {
+                bytes[4..9].copy_from_slice(b"ABAT\x01");
+                bytes[9] &= 1;
+                bytes[10..12].fill(0);
+                bytes[16] &= 0xF8;
+                let crc = seed.at(640, &bytes[4..]);
+                bytes[0..4].copy_from_slice(&crc.to_le_bytes());
+            }
+            if let Some(header) = BatchHeader::decode(seed, 640, &bytes, room) {
+                prop_assert!(forge && header.length as usize <= room);
+                prop_assert_eq!(header.encode(seed, 640), bytes);
+            }
+            prop_assert!(BatchHeader::decode(seed, 648, &bytes, room).is_none(), "not at another offset");
+        }
     }
 }

@@ -161,6 +161,9 @@ impl EntryHeader {
             kind: *bytes.get(40)?,
             role: Role::from_byte(*bytes.get(41)?)?,
         };
+        if !header.lsn.is_believable() {
+            return None;
+        }
         Some((header, bytes.get(ENTRY_HEADER_BYTES..ENTRY_HEADER_BYTES + lengths.head)?))
     }
 
@@ -192,4 +195,50 @@ pub(crate) fn encode(seed: Seed, offset: u32, lsn: Lsn, role: Role, entry: &Entr
         out.extend_from_slice(piece);
     }
     assert_eq!(out.len() - start, ENTRY_HEADER_BYTES + entry.head.len() + entry.body_len());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_entry_is_read_back_and_no_flipped_bit_passes(
+            key: [u8; 16], kind: u8, lsn in 1u64..1 << 60,
+            head in proptest::collection::vec(any::<u8>(), 0..50),
+            body in proptest::collection::vec(any::<u8>(), 0..50),
+            split in 0usize..50, at: prop::sample::Index, bit in 0u8..8,
+        ) {
+            let seed = Seed::new(&[9; 16], 1, Generation::Cold);
+            let (first, second) = body.split_at(split.min(body.len()));
+            let entry = Entry { key, kind, head: &head, body: &[first, second] };
+            let mut bytes = Vec::new();
+            encode(seed, 64, Lsn::from_u64(lsn), Role::Base, &entry, &mut bytes);
+            let read = crate::reader::decode_entry(seed, 64, &bytes).expect("it was just encoded");
+            let expected = EntryData { lsn: Lsn::from_u64(lsn), role: Role::Base, key, kind, head, body };
+            prop_assert_eq!(read, expected);
+            prop_assert!(crate::reader::decode_entry(seed, 72, &bytes).is_none(), "not at another offset");
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(crate::reader::decode_entry(seed, 64, &bytes).is_none());
+        }
+
+        #[test]
+        fn any_bytes_are_taken_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), lens: [u8; 2]) {
+            let seed = Seed::new(&[9; 16], 1, Generation::Cold);
+            prop_assert!(crate::reader::decode_entry(seed, 64, &bytes).is_none());
+            if bytes.len() >= ENTRY_HEADER_BYTES {
+                bytes[8..16].copy_from_slice(&[lens[0], 0, 0, 0, lens[1], 0, 0, 0]);
+                let end = (ENTRY_HEADER_BYTES + lens[1] as usize).min(bytes.len());
+                let crc = seed.at(64, &bytes[4..end]);
+                bytes[0..4].copy_from_slice(&crc.to_le_bytes());
+                let room = bytes.len();
+                if let Some((header, head)) = EntryHeader::decode(seed, 64, &bytes, room) {
+                    prop_assert!(header.total() <= room && head.len() == lens[1] as usize);
+                }
+            }
+        }
+    }
 }

@@ -102,3 +102,33 @@ fn decode_record(first: u64, bytes: &[u8]) -> Option<IndexRecord> {
         role: Role::from_byte(*bytes.get(25)?)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::position::Generation;
+
+    proptest! {
+        #[test]
+        fn an_index_is_read_back_and_no_flipped_bit_passes(
+            offsets in proptest::collection::vec(any::<u32>(), 0..20), first in 1u64..1 << 60, at: prop::sample::Index, bit in 0u8..8,
+        ) {
+            let seed = Seed::new(&[9; 16], 1, Generation::Cold);
+            let record = |(step, offset): (usize, &u32)| IndexRecord {
+                key: [step as u8; 16], offset: *offset, lsn: Lsn::from_u64(first + 3 * step as u64), kind: 4, role: Role::Base,
+            };
+            let records: Vec<_> = offsets.iter().enumerate().map(record).collect();
+            let mut index = Index::default();
+            records.iter().for_each(|record| index.push(record));
+            let mut bytes = Vec::new();
+            index.encode(seed, 4096, &mut bytes);
+            prop_assert_eq!(index_len(&bytes, bytes.len()), Some(bytes.len()));
+            prop_assert_eq!(decode_index(seed, 4096, &bytes), Some(records));
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(decode_index(seed, 4096, &bytes), None);
+        }
+    }
+}

@@ -72,6 +72,11 @@ impl Lsn {
         Self(raw)
     }
 
+    /// Whether counting on from here can never overflow; what is read from disk is refused otherwise.
+    pub(crate) fn is_believable(self) -> bool {
+        self.0 < 1 << 63
+    }
+
     pub(crate) fn next(self) -> Self {
         Self(self.0.checked_add(1).expect("2^64 entries are never reached"))
     }

@@ -1,5 +1,9 @@
 //! What a crash at any moment may and may not do.
 
+use std::sync::Arc;
+
+use antiphon_journal::{Entry, Generation, Journal, Reserve, Role};
+
 use crate::fault::{Crash, Fault, FaultStorage};
 use crate::world::{History, Step, World, small_options};
 
@@ -152,4 +156,44 @@ fn a_crash_during_recovery_is_recovered_from() {
     }
     println!("{images} crash images");
     assert!(images > 1_000);
+}
+
+#[test]
+fn nothing_behind_a_lost_entry_is_kept_in_either_log() {
+    let open = |storage: &FaultStorage, seen: &mut Vec<u64>| {
+        let visit = &mut |entry: antiphon_journal::Recovered<'_>| seen.push(entry.lsn.as_u64());
+        Journal::open(Arc::new(storage.clone()), small_options(), Arc::new(|| {}), visit).unwrap()
+    };
+    let run = |storage: &FaultStorage| {
+        let mut journal = open(storage, &mut Vec::new());
+        let mut append = |generation, len| {
+            let body = vec![1; len];
+            let entry = Entry { key: [1; 16], kind: 1, head: b"", body: &[&body] };
+            drop(journal.append(generation, Role::Base, &entry, Reserve::Yes));
+        };
+        for len in [20, 700, 30, 1100, 1100, 1100] {
+            append(Generation::Young, len);
+            append(Generation::Cold, len);
+        }
+        drop(journal.commit());
+        journal.durable().as_u64()
+    };
+    let whole = FaultStorage::new();
+    assert_eq!(run(&whole), 12);
+    let mut kept = std::collections::BTreeSet::new();
+    for call in whole.calls() - 8..=whole.calls() {
+        for seed in 0..40 {
+            let storage = FaultStorage::new();
+            storage.fault_at(call, Fault::Crash);
+            // The first opening must have ended: the faults stand in the commit.
+            run(&storage);
+            let storage = storage.after(Crash::Torn(seed));
+            let mut seen = Vec::new();
+            let journal = open(&storage, &mut seen);
+            assert_eq!(seen, (1..=seen.len() as u64).collect::<Vec<_>>(), "call {call}, seed {seed}");
+            assert!(journal.tip().as_u64() >= seen.len() as u64);
+            kept.insert(seen.len());
+        }
+    }
+    assert!(kept.len() >= 4, "prefixes of different lengths: {kept:?}");
 }

@@ -254,3 +254,13 @@ fn a_background_commit_wakes_its_owner_and_the_next_batch_fills_meanwhile() {
     assert_eq!(wakes.load(Ordering::SeqCst), 50);
     assert!(journal.last_sync() > std::time::Duration::ZERO);
 }
+
+#[test]
+fn a_directory_that_may_not_be_written_is_refused_as_such() {
+    for kind in [ErrorKind::ReadOnlyFilesystem, ErrorKind::PermissionDenied] {
+        let storage = FaultStorage::new();
+        storage.fault_at(1, Fault::Error(kind));
+        let refused = Journal::open(Arc::new(storage), small_options(), Arc::new(|| {}), &mut |_| {}).err().unwrap();
+        assert!(matches!(refused, OpenError::ReadOnly { .. }), "{refused}");
+    }
+}
