@@ -1,6 +1,6 @@
 //! A connection to the broker that `--url` names, and what commands do with it: ask, submit, serve.
 
-use crate::ending::{Ending, UNREACHABLE};
+use crate::ending::Ending;
 use antiphon_broker::{Broker, Caller, Event, Inbox, Sink, Worker};
 use antiphon_protocol::{Answer, CallId, CallerId, Failure, Offer, ProcedureStatus, Query, defaults};
 use antiphon_wire::{Address, Remote, RemoteOptions};
@@ -21,13 +21,7 @@ impl Connection {
     pub async fn open(url: Option<&str>) -> Result<Self, Ending> {
         let address = address(url)?;
         let text = address.to_string();
-        let remote = Remote::connect(address, options()).await.map_err(|error| match Ending::from(error) {
-            Ending { exit: UNREACHABLE, text: Some(problem) } => Ending::new(
-                UNREACHABLE,
-                format!("{problem}; start one with `antiphon serve`, or name another with --url"),
-            ),
-            ending => ending,
-        })?;
+        let remote = Remote::connect(address, options()).await?;
         Ok(Self { broker: Arc::new(remote), address: text })
     }
 

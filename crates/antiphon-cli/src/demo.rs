@@ -8,6 +8,6 @@ use clap::Args;
 #[derive(Debug, Args)]
 pub struct Demo {}
 
-pub fn run(_: Demo, _: &Output) -> Result<(), Ending> {
+pub async fn run(_: Demo, _: &Output) -> Result<(), Ending> {
     Err(Ending::failed("not built yet"))
 }

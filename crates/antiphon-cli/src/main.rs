@@ -5,6 +5,7 @@ mod arguments;
 mod bench;
 mod call;
 mod cancel;
+mod children;
 mod completions;
 mod connection;
 mod dead;
@@ -51,7 +52,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Ending> {
     let url = arguments.url.as_deref();
     match arguments.command {
         Command::Serve(serve) => serve::run(serve, output),
-        Command::Demo(demo) => demo::run(demo, output),
+        Command::Demo(demo) => client(demo::run(demo, output)),
         Command::Call(call) => client(call::run(call, url, output)),
         Command::Result(result) => client(result::run(result, url, output)),
         Command::Status(status) => client(status::run(status, url, output)),
@@ -61,11 +62,11 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Ending> {
         Command::Queue(queue) => client(queue::run(queue, url, output)),
         Command::Dead(dead) => client(dead::run(dead, url, output)),
         Command::Ping(ping) => client(ping::run(ping, url, output)),
-        Command::Bench(bench) => bench::run(bench, url, output),
+        Command::Bench(bench) => client(bench::run(bench, url, output)),
         Command::Journal(journal) => journal::run(journal, output),
         Command::Completions(completions) => completions::run(&completions),
-        Command::DemoWorker(worker) => demo::worker::run(&worker),
-        Command::BenchWorker(worker) => client(bench::worker::run(worker)),
+        Command::DemoWorker(worker) => client(demo::worker::run(worker, output)),
+        Command::BenchWorker(worker) => client(bench::worker::run(worker, url)),
     }
 }
 

@@ -5,9 +5,9 @@ mod config;
 use crate::ending::{Ending, INTERRUPTED, USAGE};
 use crate::ls::age;
 use crate::output::{Format, Output};
-use crate::stop::Stops;
+use crate::stop::{self, Stops};
 use antiphon_protocol::{Answer, Query, State, defaults};
-use antiphon_server::{Address, ListenOptions, Running, ServeError, Server, StartError};
+use antiphon_server::{Address, ListenOptions, Phase, Running, ServeError, Server, StartError};
 use clap::{Args, ValueEnum};
 use config::Settings;
 use serde::Deserialize;
@@ -42,6 +42,9 @@ pub struct Serve {
     /// Listen where other machines can connect, without encryption or authentication
     #[arg(long)]
     insecure: bool,
+    /// End when stdin ends: for programs that start a broker and must not leave it behind
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
 }
 
 /// How to log.
@@ -55,6 +58,9 @@ pub enum LogFormat {
 pub fn run(arguments: Serve, output: &Output) -> Result<(), Ending> {
     let settings = Settings::new(arguments)?;
     log(settings.log_format);
+    if settings.until_stdin_ends {
+        stop::when_stdin_ends();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // From here on a signal ends the broker in order, also one that comes while it recovers.
@@ -89,7 +95,11 @@ fn start(settings: &Settings) -> Result<Running, Ending> {
 
 /// One line that tells people and programs that it is ready.
 fn announce(running: &Running, settings: &Settings, took: Duration, output: &Output) {
-    let calls = match running.handle().ask(Query::Broker, QUESTION) {
+    let handle = running.handle();
+    while handle.phase() == Phase::Starting {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let calls = match handle.ask(Query::Broker, QUESTION) {
         Ok(Answer::Broker(broker)) => broker.calls,
         _ => [0; 8],
     };

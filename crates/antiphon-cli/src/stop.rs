@@ -1,6 +1,7 @@
-//! The signals that ask this program to end.
+//! What asks this program to end: signals, or the end of the program that started it.
 
-use std::io;
+use std::io::{self, Read};
+use std::process;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGTERM and SIGINT, from the moment this was made.
@@ -21,4 +22,13 @@ impl Stops {
             _ = self.interrupt.recv() => (),
         }
     }
+}
+
+/// Ends this process when its stdin ends, as it does when the program that started it is gone, however that ended.
+pub fn when_stdin_ends() {
+    drop(std::thread::spawn(|| {
+        let mut byte = [0];
+        while matches!(io::stdin().read(&mut byte), Ok(1)) {}
+        process::exit(0);
+    }));
 }

@@ -59,6 +59,7 @@ pub(super) struct Settings {
     pub listen: Vec<Address>,
     pub log_format: LogFormat,
     pub insecure: bool,
+    pub until_stdin_ends: bool,
     pub server: ServerOptions,
 }
 
@@ -88,6 +89,7 @@ impl Settings {
             listen,
             log_format: arguments.log_format.or(config.log_format).unwrap_or(LogFormat::Text),
             insecure: arguments.insecure || config.insecure,
+            until_stdin_ends: arguments.until_stdin_ends,
             server,
         })
     }
