@@ -176,7 +176,7 @@ impl Session<'_> {
         add(&self.counters.oversized, 1);
         let max = self.options.driver.payload_bytes_max;
         let text = format!("the arguments have {bytes} bytes and this broker takes at most {max}");
-        let failure = Failure::new(Code::InvalidArgument, text);
+        let failure = Failure::new(Code::ResourceExhausted, text);
         if let Some(connection) = self.connection() {
             connection.outbound.event(&Event::Refused { tag: submitted.tag, failure });
         }

@@ -87,7 +87,7 @@ impl CallerSide {
             return Ok(());
         }
         let text = format!("the arguments have {bytes} bytes and the broker takes at most {max}");
-        Err(Failure::new(Code::InvalidArgument, text))
+        Err(Failure::new(Code::ResourceExhausted, text))
     }
 
     fn insert(&mut self, tag: Tag, id: CallId, volatile: bool, stage: Stage) -> usize {
