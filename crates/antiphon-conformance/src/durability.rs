@@ -3,8 +3,8 @@
 use crate::Harness;
 use crate::inbox::settled;
 use crate::scene::{Scene, held};
-use antiphon_broker::{AcceptedMeans, Attach, Event, Idempotency, Inbox, Support};
-use antiphon_protocol::{Code, Durability, Epoch, Failure, Key, Keys, LeaseTag, Outcome, Settlement, State};
+use antiphon_broker::{AcceptedMeans, Attach, Idempotency, Inbox, Support};
+use antiphon_protocol::{Code, Durability, Failure, Key, Keys, Outcome, Settlement, State};
 
 /// Durable is refused where it cannot be had; volatile is taken everywhere.
 pub async fn durable_is_refused_where_it_cannot_be_had(harness: &impl Harness) {
@@ -124,8 +124,7 @@ pub async fn a_lease_survives_a_restart_for_its_worker(harness: &impl Harness) {
     let call = scene.call("charge", |route| route.durability = Some(Durability::Durable));
     caller.accepted(&call, 1).await;
     let lease = worker.lease_of(&call).await;
-    let incarnation = worker.incarnation;
-    let epoch_before = worker.recorder.next("Up", up).await.0;
+    let (incarnation, epoch_before) = (worker.incarnation, worker.epoch);
     let Some(scene) = scene.restart(harness).await else { return };
     drop((caller, worker));
 
@@ -134,9 +133,8 @@ pub async fn a_lease_survives_a_restart_for_its_worker(harness: &impl Harness) {
         offer.held = vec![held(&lease)];
     };
     let worker = scene.worker_with(&["charge"], 1, edit).await;
-    let (epoch, kept) = worker.recorder.next("Up", up).await;
-    assert!(epoch > epoch_before, "the epoch grows with every start");
-    assert_eq!(kept, [lease.lease]);
+    assert!(worker.epoch > epoch_before, "the epoch grows with every start");
+    assert_eq!(worker.kept, [lease.lease]);
     worker.echo(&lease).await;
     let late = scene.caller().await;
     late.caller.attach(&[(call.id, 2)]);
@@ -205,11 +203,4 @@ pub async fn a_named_inbox_survives_a_restart(harness: &impl Harness) {
     let Some(scene) = scene.restart(harness).await else { return };
     let delivered = scene.caller_with(inbox).await.outcome(0).await;
     assert_eq!((delivered.id, delivered.state), (call.id, State::Succeeded));
-}
-
-fn up(event: &Event) -> Option<(Epoch, Vec<LeaseTag>)> {
-    match event {
-        Event::Up { epoch, kept } => Some((*epoch, kept.clone())),
-        _ => None,
-    }
 }

@@ -1,7 +1,8 @@
-//! Required: where outcomes go. Each to its caller, again until acknowledged.
+//! Required: where outcomes go. Each to its caller, whether that is there or not.
 
 use crate::Harness;
 use crate::scene::{CallerSide, Scene, WorkerSide};
+use antiphon_broker::Attach;
 use antiphon_protocol::{Call, Outcome, Payload, State};
 
 /// Two callers, the same tags: each gets its own replies and no others.
@@ -25,40 +26,25 @@ pub async fn an_outcome_reaches_only_its_caller(harness: &impl Harness) {
     assert!(!one.has_outcome(others.id) && !other.has_outcome(ones.id), "an outcome reached another caller");
 }
 
-/// A caller that comes back gets what it has not acknowledged, and not what it has.
-pub async fn an_outcome_comes_again_until_it_is_acknowledged(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    let worker = scene.worker(&["echo"], 1).await;
-    let caller = scene.caller().await;
-    let call = settled(&scene, &caller, &worker, 5).await;
-    let delivered = caller.outcome(5).await;
-
-    let inbox = caller.inbox.clone();
-    drop(caller);
-    let again = scene.caller_with(inbox.clone()).await;
-    assert_eq!(again.outcome(5).await, delivered, "the same outcome under the same tag");
-
-    again.caller.acknowledge(&[call.id]);
-    again.round_trip().await;
-    drop(again);
-    let after = scene.caller_with(inbox).await;
-    after.round_trip().await;
-    assert!(!after.has_outcome(call.id), "an acknowledged outcome came again");
-}
-
-/// A caller's calls go on while it is away.
+/// A caller that goes takes nothing along: its calls run, settle, and are there for whoever attaches.
 pub async fn a_call_settles_while_its_caller_is_away(harness: &impl Harness) {
     let scene = Scene::open(harness).await;
     let worker = scene.worker(&["echo"], 1).await;
     let caller = scene.caller().await;
-    let call = scene.call("echo", |_| {});
-    caller.accepted(&call, 3).await;
-    let inbox = caller.inbox.clone();
+    let (waiting, running) = (scene.call("echo", |_| {}), scene.call("echo", |_| {}));
+    caller.accepted(&running, 1).await;
+    let lease = worker.lease_of(&running).await;
+    caller.accepted(&waiting, 2).await;
     drop(caller);
 
-    worker.echo(&worker.lease_of(&call).await).await;
-    let delivered = scene.caller_with(inbox).await.outcome(3).await;
-    assert_eq!((delivered.id, delivered.state), (call.id, State::Succeeded));
+    worker.echo(&lease).await;
+    worker.echo(&worker.lease_of(&waiting).await).await;
+    if scene.capabilities().attach == Attach::ById {
+        let late = scene.caller().await;
+        late.caller.attach(&[(running.id, 3), (waiting.id, 4)]);
+        assert_eq!(late.outcome(3).await.state, State::Succeeded);
+        assert_eq!(late.outcome(4).await.state, State::Succeeded);
+    }
 }
 
 /// Submits a call and lets the worker answer it.

@@ -93,7 +93,6 @@ macro_rules! conformance_tests {
                 a_lease_of_another_incarnation_is_not_kept;
             inbox:
                 an_outcome_reaches_only_its_caller
-                an_outcome_comes_again_until_it_is_acknowledged
                 a_call_settles_while_its_caller_is_away;
             deadline:
                 a_call_that_expires_while_waiting_never_runs
@@ -129,6 +128,7 @@ macro_rules! conformance_tests {
                 the_lowest_class_does_not_starve;
             named_inbox:
                 a_named_inbox_keeps_what_settled_while_it_was_closed
+                a_named_inbox_delivers_again_until_it_is_acknowledged
                 a_named_inbox_forgets_what_is_acknowledged
                 the_last_to_open_a_named_inbox_has_it;
             durability:

@@ -6,8 +6,8 @@ use antiphon_broker::{
     Broker, Caller, Capabilities, Event, Inbox, Lease, OpenError, Report, Submission, Wants, Worker,
 };
 use antiphon_protocol::{
-    Call, CallId, CallerId, CancelAnswer, Failure, HeldLease, IncarnationId, LeaseTag, Name, Offer, OfferedProcedure,
-    Outcome, Payload, Route, Settlement, State, Tag,
+    Call, CallId, CallerId, CancelAnswer, Epoch, Failure, HeldLease, IncarnationId, LeaseTag, Name, Offer,
+    OfferedProcedure, Outcome, Payload, Route, Settlement, State, Tag,
 };
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -63,6 +63,7 @@ impl Scene {
     pub(crate) async fn try_caller(&self, inbox: Inbox) -> Result<CallerSide, OpenError> {
         let recorder = Arc::new(Recorder::default());
         let caller = self.broker.open_caller(inbox.clone(), recorder.clone()).await?;
+        recorder.next("Up", up).await;
         Ok(CallerSide { caller, recorder, inbox })
     }
 
@@ -89,7 +90,8 @@ impl Scene {
         let incarnation = offer.incarnation;
         let opened = self.broker.open_worker(offer, recorder.clone()).await;
         let worker = opened.unwrap_or_else(|error| panic!("opening a worker: {error}"));
-        WorkerSide { worker, recorder, incarnation }
+        let (epoch, kept) = recorder.next("Up", up).await;
+        WorkerSide { worker, recorder, incarnation, epoch, kept }
     }
 }
 
@@ -173,6 +175,12 @@ impl CallerSide {
         self.recorder.next(&what, |event| outcome(event).filter(|found| found.tag == tag)).await
     }
 
+    /// The outcome of a call, whatever its tag.
+    pub(crate) async fn delivery(&self, id: CallId) -> Delivered {
+        let what = format!("Outcome of {id}");
+        self.recorder.next(&what, |event| outcome(event).filter(|found| found.id == id)).await
+    }
+
     /// The outcome of a call that arrives only after a lease has ended by itself.
     pub(crate) async fn outcome_after_a_lease(&self, tag: Tag) -> Delivered {
         let what = format!("Outcome with tag {tag}, after its lease ended");
@@ -212,6 +220,10 @@ pub(crate) struct WorkerSide {
     pub(crate) worker: Box<dyn Worker>,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) incarnation: IncarnationId,
+    /// The broker's start that it is connected to.
+    pub(crate) epoch: Epoch,
+    /// The leases it brought along and still holds.
+    pub(crate) kept: Vec<LeaseTag>,
 }
 
 impl WorkerSide {
@@ -285,6 +297,13 @@ impl WorkerSide {
 /// What a worker says of a lease it brings along.
 pub(crate) fn held(lease: &Lease) -> HeldLease {
     HeldLease { call: lease.call, lease: lease.lease }
+}
+
+fn up(event: &Event) -> Option<(Epoch, Vec<LeaseTag>)> {
+    match event {
+        Event::Up { epoch, kept } => Some((*epoch, kept.clone())),
+        _ => None,
+    }
 }
 
 fn lease(event: &Event) -> Option<Lease> {

@@ -2,8 +2,7 @@
 
 use crate::Harness;
 use crate::scene::{Scene, held};
-use antiphon_broker::{Event, Lease};
-use antiphon_protocol::{Code, LeaseTag, Settlement, State};
+use antiphon_protocol::{Code, Settlement, State};
 use std::collections::BTreeSet;
 
 /// However many calls wait, a worker never holds more than its slots.
@@ -162,8 +161,7 @@ pub async fn a_worker_that_comes_back_keeps_its_leases(harness: &impl Harness) {
             offer.held = vec![held(&lease), stale];
         })
         .await;
-    let kept: Vec<LeaseTag> = worker.recorder.next("Up", kept).await;
-    assert_eq!(kept, [lease.lease], "the current lease is kept, the other is not");
+    assert_eq!(worker.kept, [lease.lease], "the current lease is kept, the other is not");
     worker.echo(&lease).await;
     assert_eq!(caller.outcome(1).await.state, State::Succeeded);
 }
@@ -174,20 +172,12 @@ pub async fn a_lease_of_another_incarnation_is_not_kept(harness: &impl Harness) 
     let (caller, owner) = (scene.caller().await, scene.worker(&["charge"], 1).await);
     let call = scene.call("charge", |_| {});
     caller.accepted(&call, 1).await;
-    let lease: Lease = owner.lease_of(&call).await;
+    let lease = owner.lease_of(&call).await;
 
     let thief = scene.worker_with(&["charge"], 1, |offer| offer.held = vec![held(&lease)]).await;
-    let kept: Vec<LeaseTag> = thief.recorder.next("Up", kept).await;
-    assert_eq!(kept, [], "a lease of another incarnation was kept");
+    assert_eq!(thief.kept, [], "a lease of another incarnation was kept");
     thief.report(&lease, Settlement::Succeed(lease.payload.clone())).await;
     assert!(!thief.answer(lease.lease).await, "a report for another worker's lease was recorded");
     owner.echo(&lease).await;
     assert_eq!(caller.outcome(1).await.state, State::Succeeded);
-}
-
-fn kept(event: &Event) -> Option<Vec<LeaseTag>> {
-    match event {
-        Event::Up { kept, .. } => Some(kept.clone()),
-        _ => None,
-    }
 }

@@ -10,6 +10,7 @@ pub enum Fault {
     CountReleases,
     CutPayloads,
     DeliverOnce,
+    DieWithCallers,
     ForgetAcknowledgements,
     ForgetAttempts,
     ForgetCalls,
@@ -82,12 +83,10 @@ found_by! {
     full CountReleases: settle::a_release_counts_no_attempt;
     full CutPayloads: submit::a_payload_of_10_mb_arrives_whole;
     full DeliverOnce:
-        inbox::an_outcome_comes_again_until_it_is_acknowledged
-        inbox::a_call_settles_while_its_caller_is_away
+        named_inbox::a_named_inbox_delivers_again_until_it_is_acknowledged
         named_inbox::a_named_inbox_keeps_what_settled_while_it_was_closed;
-    full ForgetAcknowledgements:
-        inbox::an_outcome_comes_again_until_it_is_acknowledged
-        named_inbox::a_named_inbox_forgets_what_is_acknowledged;
+    full DieWithCallers: inbox::a_call_settles_while_its_caller_is_away;
+    full ForgetAcknowledgements: named_inbox::a_named_inbox_forgets_what_is_acknowledged;
     full ForgetAttempts: durability::attempts_and_tokens_go_on_after_a_restart;
     full ForgetCalls: durability::accepted_durable_calls_survive_a_restart;
     full ForgetContentType: submit::every_content_type_arrives_as_it_was_sent;

@@ -53,6 +53,9 @@ impl Drop for ToyPeer {
         if self.works {
             data.close_worker(self.peer);
         } else {
+            if data.has(Fault::DieWithCallers) {
+                data.calls.retain(|_, kept| kept.state != State::Ready);
+            }
             data.callers.remove(&self.peer);
         }
     }
