@@ -220,6 +220,12 @@ mod tests {
             let expected = EntryData { lsn: Lsn::from_u64(lsn), role: Role::Base, key, kind, head, body };
             prop_assert_eq!(read, expected);
             prop_assert!(crate::reader::decode_entry(seed, 72, &bytes).is_none(), "not at another offset");
+            for (broker, segment, generation) in
+                [(8, 1, Generation::Cold), (9, 2, Generation::Cold), (9, 1, Generation::Young)]
+            {
+                let other = Seed::new(&[broker; 16], segment, generation);
+                prop_assert!(crate::reader::decode_entry(other, 64, &bytes).is_none(), "not in another segment");
+            }
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
             prop_assert!(crate::reader::decode_entry(seed, 64, &bytes).is_none());

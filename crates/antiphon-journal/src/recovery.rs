@@ -217,25 +217,20 @@ impl Opening {
     fn start(self, rewritten: Vec<Rewritten>, space: Space, recovered: u64) -> Result<Journal, OpenError> {
         let writer = Writer::start(Arc::clone(&self.storage), self.wake, self.options.threads);
         let writer = writer.map_err(|error| io_error("start a thread for", self.storage.path_of(""), error))?;
-        let (reader, mut segments, mut active) = (Reader::default(), BTreeMap::new(), Both::default());
         let tip = self.watermark.durable_through;
+        let (reader, mut segments, mut active) = (Reader::default(), BTreeMap::new(), Both::default());
+        let mut counts = self.counts;
         for span in self.durable {
-            reader.insert(Arc::clone(&span.file));
             segments.insert(span.file.number, Segment::new(span.file, SegmentState::Sealed, span.to, tip.next()));
         }
-        let mut counts = self.counts;
         for new in rewritten {
-            let (file, number) = (new.segment, new.count.segment);
-            reader.insert(Arc::clone(&file));
-            *active.of_mut(file.generation) = Some(Active { number, tail: new.end, index: new.index });
-            segments.insert(number, Segment::new(file, SegmentState::Active, 0, tip.next()));
+            let number = new.segment.number;
+            *active.of_mut(new.segment.generation) = Some(Active { number, tail: new.end, index: new.index });
+            segments.insert(number, Segment::new(new.segment, SegmentState::Active, 0, tip.next()));
             counts.push(new.count);
         }
-        for count in counts {
-            let segment = segments.get_mut(&count.segment).expect("only listed segments are counted");
-            (segment.bases, segment.pinned) = (count.bases, count.pinned);
-            segment.first_lsn = count.first_lsn.unwrap_or(segment.first_lsn);
-        }
+        segments.values().for_each(|segment| reader.insert(Arc::clone(&segment.file)));
+        take_counts(&mut segments, counts);
         let rewritten = self.tail.entries.len() as u64;
         let recovered = recovered + rewritten;
         let counters = Counters { recovered, rewritten, cut: self.tail.cut, ..Counters::default() };
@@ -262,5 +257,14 @@ impl Opening {
             writer,
             _lock: self.lock,
         })
+    }
+}
+
+/// What was seen of each segment while it was read.
+fn take_counts(segments: &mut BTreeMap<u32, Segment>, counts: Vec<Count>) {
+    for count in counts {
+        let segment = segments.get_mut(&count.segment).expect("only listed segments are counted");
+        (segment.bases, segment.pinned) = (count.bases, count.pinned);
+        segment.first_lsn = count.first_lsn.unwrap_or(segment.first_lsn);
     }
 }
