@@ -118,6 +118,11 @@ impl Engine {
                 self.end_lease(lease);
                 self.retry(index, bytes, ended, after_ms, effects);
             }
+            End::Release | End::Stop if self.runs_once(index) => {
+                // It was leased, so it may have run; a second lease is what its caller has ruled out.
+                self.end_lease(lease);
+                self.settle(index, State::Dead, Verdict::Decided(Reason::AtMostOnceLost), effects);
+            }
             End::Release | End::Stop => {
                 self.end_lease(lease);
                 let call = self.calls.get_mut(index);
@@ -127,13 +132,17 @@ impl Engine {
         }
     }
 
+    fn runs_once(&self, index: u32) -> bool {
+        self.routes.get(self.calls.get(index).route).route.at_most_once
+    }
+
     /// A failed attempt: another one after the backoff, or the call is dead.
     fn retry(&mut self, index: u32, bytes: u32, ended: Attempt, after_ms: Option<u32>, effects: &mut impl Effects) {
         let call = self.calls.get_mut(index);
         call.failed = call.failed.saturating_add(1);
         let failed = call.failed;
         let route = &self.routes.get(self.calls.get(index).route).route;
-        if failed >= route.attempts || route.at_most_once {
+        if failed >= route.attempts || self.runs_once(index) {
             return self.settle(index, State::Dead, Verdict::Told(bytes), effects);
         }
         let bound_ms = route.backoff.bound_ms(failed);
@@ -284,7 +293,7 @@ impl Engine {
         let text = if orphan { "the broker restarted and the worker did not come back" } else { "the lease was lost" };
         let ended = self.note_attempt(lease, index, Code::Unavailable, text, true);
         self.end_lease(lease);
-        let at_most_once = self.routes.get(self.calls.get(index).route).route.at_most_once;
+        let at_most_once = self.runs_once(index);
         let call = self.calls.get_mut(index);
         call.set(SUSPECT, !orphan || call.has(SUSPECT));
         call.lost = call.lost.saturating_add(u8::from(counted));

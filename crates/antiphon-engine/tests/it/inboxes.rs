@@ -1,0 +1,230 @@
+//! Where outcomes go.
+
+use crate::script::check;
+use expect_test::expect;
+
+#[test]
+fn an_outcome_comes_again_after_a_reconnect_until_it_is_acknowledged() {
+    check(
+        "caller c
+           worker w
+           submit a idempotent
+           close c
+           ok a
+           caller c
+           ack a
+           close c
+           caller c",
+        expect![[r#"
+            caller c
+            worker w
+                w: open, keeps 0
+            submit a idempotent
+                record Submitted Shared
+                w: run a, attempt 1, token 1.1
+            close c
+            ok a
+                record Settled Now
+                w: settled a  (once recorded)
+            caller c
+                c: a succeeded after 1 [tag 7]  (once recorded)
+            ack a
+            close c
+            caller c
+        "#]],
+    );
+}
+
+#[test]
+fn an_anonymous_inbox_ends_after_its_grace_and_its_outcomes_stay_readable() {
+    check(
+        "caller c
+           worker w
+           submit a
+           close c
+           ok a
+           at 30s
+           caller c
+           attach a",
+        expect![[r#"
+            caller c
+            worker w
+                w: open, keeps 0
+            submit a
+                record Submitted Now
+                record Leased Now
+                w: run a, attempt 1, token 1.1  (once recorded)
+            close c
+            ok a
+                record Settled Now
+                w: settled a  (once recorded)
+            at 30s
+            caller c
+            attach a
+                c: a succeeded after 1 [tag 99]  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn a_named_inbox_survives_a_restart_with_what_it_has_not_acknowledged() {
+    check(
+        "inbox billing
+           worker w slots=2
+           submit a for=billing
+           submit b for=billing
+           ok a
+           ok b
+           ack a for=billing
+           restart
+           inbox billing",
+        expect![[r#"
+            inbox billing
+                record InboxOpened Now
+            worker w slots=2
+                w: open, keeps 0
+            submit a for=billing
+                record Submitted Now
+                record Leased Now
+                w: run a, attempt 1, token 1.1  (once recorded)
+            submit b for=billing
+                record Submitted Now
+                record Leased Now
+                w: run b, attempt 1, token 1.2  (once recorded)
+            ok a
+                record Settled Now
+                billing: a succeeded after 1 [tag 0]  (once recorded)
+                w: settled a  (once recorded)
+            ok b
+                record Settled Now
+                billing: b succeeded after 1 [tag 0]  (once recorded)
+                w: settled b  (once recorded)
+            ack a for=billing
+                record Acknowledged Lazy
+            restart
+                record Started Now
+            inbox billing
+                billing: b succeeded after 1 [tag 0]  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn whoever_attaches_is_told_and_nothing_is_consumed() {
+    check(
+        "caller c
+           caller d
+           worker w
+           submit a
+           attach a for=d
+           ok a
+           attach a for=d",
+        expect![[r#"
+            caller c
+            caller d
+            worker w
+                w: open, keeps 0
+            submit a
+                record Submitted Now
+                record Leased Now
+                w: run a, attempt 1, token 1.1  (once recorded)
+            attach a for=d
+            ok a
+                record Settled Now
+                c: a succeeded after 1 [tag 7]  (once recorded)
+                d: a succeeded after 1 [tag 99]  (once recorded)
+                w: settled a  (once recorded)
+            attach a for=d
+                d: a succeeded after 1 [tag 99]  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn an_outcome_reaches_only_its_own_inbox() {
+    check(
+        "caller c
+           caller d
+           worker w slots=2
+           submit a
+           submit b for=d
+           ok a
+           ok b
+           ack a for=d",
+        expect![[r#"
+            caller c
+            caller d
+            worker w slots=2
+                w: open, keeps 0
+            submit a
+                record Submitted Now
+                record Leased Now
+                w: run a, attempt 1, token 1.1  (once recorded)
+            submit b for=d
+                record Submitted Now
+                record Leased Now
+                w: run b, attempt 1, token 1.2  (once recorded)
+            ok a
+                record Settled Now
+                c: a succeeded after 1 [tag 7]  (once recorded)
+                w: settled a  (once recorded)
+            ok b
+                record Settled Now
+                d: b succeeded after 1 [tag 7]  (once recorded)
+                w: settled b  (once recorded)
+            ack a for=d
+        "#]],
+    );
+}
+
+#[test]
+fn a_detached_call_goes_to_no_inbox() {
+    check(
+        "caller c
+           worker w
+           submit a detached
+           ok a
+           attach a",
+        expect![[r#"
+            caller c
+            worker w
+                w: open, keeps 0
+            submit a detached
+                record Submitted Now
+                record Leased Now
+                c: a accepted  (once recorded)
+                w: run a, attempt 1, token 1.1  (once recorded)
+            ok a
+                record Settled Now
+                w: settled a  (once recorded)
+            attach a
+                c: a succeeded after 1 [tag 99]  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn a_newer_session_of_a_caller_fences_the_older() {
+    check(
+        "caller c
+           submit a
+           caller c
+           worker w
+           ok a",
+        expect![[r#"
+            caller c
+            submit a
+                record Submitted Now
+            caller c
+                gone: fenced
+            worker w
+                record Leased Now
+                w: open, keeps 0
+                w: run a, attempt 1, token 1.1  (once recorded)
+            ok a
+                record Settled Now
+                c: a succeeded after 1 [tag 7]  (once recorded)
+                w: settled a  (once recorded)
+        "#]],
+    );
+}

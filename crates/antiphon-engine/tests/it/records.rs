@@ -1,0 +1,105 @@
+//! The bytes of records, fixed for ever, and what happens to other bytes.
+
+use antiphon_engine::InboxKey;
+use antiphon_engine::{Kind, Progress, Record, Submitted};
+use antiphon_protocol::{CallId, CallerId, Epoch, IncarnationId, LeaseTag, Name, Route};
+use proptest::prelude::*;
+use std::borrow::Cow;
+
+fn head(record: &Record<'_>) -> Vec<u8> {
+    let mut head = Vec::new();
+    record.encode(&mut head);
+    head
+}
+
+fn submitted() -> Submitted {
+    Submitted {
+        id: CallId::from_bytes([9; 16]),
+        route: Route::new(Name::from_static("p.q")),
+        submitted_ms: 1,
+        deadline_ms: 2,
+        due_ms: 3,
+        inbox: Some((InboxKey::Anonymous(CallerId([8; 16])), 7)),
+        bytes: 100,
+        key: None,
+        revives: None,
+        progress: Progress { started: 1, failed: 0, lost: 0, suspect: false },
+        history: Vec::new(),
+    }
+}
+
+#[test]
+fn a_submitted_record_has_these_bytes() {
+    let record = Record::Submitted(Cow::Owned(submitted()));
+    let mut expected = vec![0, 3, 0];
+    expected.extend_from_slice(b"p.q");
+    expected.extend_from_slice(&[4, 3, 0]);
+    expected.extend_from_slice(&1_u64.to_le_bytes());
+    expected.extend_from_slice(&2_u64.to_le_bytes());
+    expected.extend_from_slice(&3_u64.to_le_bytes());
+    expected.extend_from_slice(&100_u32.to_le_bytes());
+    expected.extend_from_slice(&[1, 0, 0, 0, 0, 0]);
+    expected.push(1);
+    expected.extend_from_slice(&7_u64.to_le_bytes());
+    expected.extend_from_slice(&[8; 16]);
+    assert_eq!(head(&record), expected);
+    assert_eq!((record.kind() as u8, record.key()), (2, [9; 16]));
+}
+
+#[test]
+fn a_leased_record_has_these_bytes() {
+    let record = Record::Leased {
+        id: CallId::from_bytes([9; 16]),
+        lease: LeaseTag { slot: 5, token: 6 },
+        incarnation: IncarnationId([1; 16]),
+        worker: Name::from_static("w"),
+        attempt: 2,
+        wall_ms: 3,
+    };
+    let mut expected = Vec::new();
+    expected.extend_from_slice(&5_u32.to_le_bytes());
+    expected.extend_from_slice(&6_u64.to_le_bytes());
+    expected.extend_from_slice(&[1; 16]);
+    expected.extend_from_slice(&2_u16.to_le_bytes());
+    expected.extend_from_slice(&3_u64.to_le_bytes());
+    expected.extend_from_slice(&[1, 0, b'w']);
+    assert_eq!(head(&record), expected);
+}
+
+#[test]
+fn kinds_keep_their_numbers() {
+    let record = Record::Started { epoch: Epoch(3), wall_ms: 4 };
+    assert_eq!(head(&record), [3, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0]);
+    let kinds = [
+        Kind::Started,
+        Kind::Submitted,
+        Kind::Leased,
+        Kind::Returned,
+        Kind::Settled,
+        Kind::Acknowledged,
+        Kind::InboxOpened,
+        Kind::Forgotten,
+        Kind::InboxRemoved,
+        Kind::Horizon,
+    ];
+    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_record_or_an_error_and_never_a_panic(kind: u8, key: [u8; 16], head in prop::collection::vec(any::<u8>(), 0..200)) {
+        // What was decoded says the same once more.
+        if let Ok(record) = Record::decode(kind, key, &head) {
+            let mut again = Vec::new();
+            record.encode(&mut again);
+            prop_assert_eq!(Record::decode(kind, key, &again), Ok(record));
+        }
+    }
+
+    #[test]
+    fn a_record_cut_short_is_an_error(cut in 0_usize..60) {
+        let whole = head(&Record::Submitted(Cow::Owned(submitted())));
+        prop_assume!(cut < whole.len());
+        prop_assert!(Record::decode(2, [9; 16], &whole[..cut]).is_err());
+    }
+}

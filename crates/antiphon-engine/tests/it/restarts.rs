@@ -1,0 +1,229 @@
+//! What a restart keeps.
+
+use crate::script::check;
+use expect_test::expect;
+
+#[test]
+fn waiting_calls_go_on_waiting_in_their_order() {
+    check(
+        "caller c
+           submit a
+           submit b
+           submit later delay=10s
+           restart
+           worker w slots=3
+           at 10s",
+        expect![[r#"
+            caller c
+            submit a
+                record Submitted Now
+            submit b
+                record Submitted Now
+            submit later delay=10s
+                record Submitted Now
+            restart
+                record Started Now
+            worker w slots=3
+                record Leased Now
+                record Leased Now
+                w: open, keeps 0
+                w: run a, attempt 1, token 2.1  (once recorded)
+                w: run b, attempt 1, token 2.2  (once recorded)
+            at 10s
+                record Returned Now
+                record Returned Now
+                record Leased Now
+                record Leased Now
+                w: stale a
+                w: stale b
+                w: run a, attempt 2, token 2.3  (once recorded)
+                w: run later, attempt 1, token 2.4  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn a_recorded_lease_is_held_for_its_worker_and_tokens_go_on() {
+    check(
+        "caller c
+           worker w
+           submit a
+           at 8s
+           restart
+           at 12s
+           worker w
+           ok a
+           caller c
+           submit b",
+        expect![[r#"
+            caller c
+            worker w
+                w: open, keeps 0
+            submit a
+                record Submitted Now
+                record Leased Now
+                w: run a, attempt 1, token 1.1  (once recorded)
+            at 8s
+            restart
+                record Started Now
+            at 12s
+            worker w
+                w: open, keeps 1
+            ok a
+                record Settled Now
+                w: settled a  (once recorded)
+            caller c
+                c: a succeeded after 1 [tag 7]  (once recorded)
+            submit b
+                record Submitted Now
+                record Leased Now
+                w: run b, attempt 1, token 2.1  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn a_lease_whose_worker_does_not_come_back_costs_no_attempt() {
+    check(
+        "caller c
+           worker w
+           submit a
+           restart
+           worker x
+           at 10s",
+        expect![[r#"
+            caller c
+            worker w
+                w: open, keeps 0
+            submit a
+                record Submitted Now
+                record Leased Now
+                w: run a, attempt 1, token 1.1  (once recorded)
+            restart
+                record Started Now
+            worker x
+                x: open, keeps 0
+            at 10s
+                record Returned Now
+                record Leased Now
+                x: run a, attempt 2, token 2.1  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn an_eager_lease_that_lasts_is_recorded_when_it_is_extended() {
+    check(
+        "caller c
+           worker w
+           submit a idempotent
+           at 4s
+           extend a
+           restart
+           worker w
+           ok a",
+        expect![[r#"
+            caller c
+            worker w
+                w: open, keeps 0
+            submit a idempotent
+                record Submitted Shared
+                w: run a, attempt 1, token 1.1
+            at 4s
+            extend a
+                record Leased Lazy
+            restart
+                record Started Now
+            worker w
+                w: open, keeps 1
+            ok a
+                record Settled Now
+                w: settled a  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn a_deadline_goes_on_while_the_broker_is_down() {
+    check(
+        "caller c
+           submit a deadline=5s
+           at 6s
+           restart
+           worker w",
+        expect![[r#"
+            caller c
+            submit a deadline=5s
+                record Submitted Now
+            at 6s
+                record Settled Now
+                c: a expired after 0, ExpiredQueued [tag 7]  (once recorded)
+            restart
+                record Started Now
+            worker w
+                w: open, keeps 0
+        "#]],
+    );
+}
+
+#[test]
+fn failed_attempts_and_their_history_survive() {
+    check(
+        "caller c
+           worker w
+           submit a attempts=2
+           retry a after=1s
+           restart
+           at 1s
+           caller c
+           worker w
+           retry a
+           attach a",
+        expect![[r#"
+            caller c
+            worker w
+                w: open, keeps 0
+            submit a attempts=2
+                record Submitted Now
+                record Leased Now
+                w: run a, attempt 1, token 1.1  (once recorded)
+            retry a after=1s
+                record Returned Now
+                w: settled a  (once recorded)
+            restart
+                record Started Now
+            at 1s
+            caller c
+            worker w
+                record Leased Now
+                w: open, keeps 0
+                w: run a, attempt 2, token 2.1  (once recorded)
+            retry a
+                record Settled Now
+                c: a dead after 2 [tag 7]  (once recorded)
+                w: settled a  (once recorded)
+            attach a
+                c: a dead after 2 [tag 99]  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn a_volatile_call_dies_with_the_broker() {
+    check(
+        "caller c
+           submit a volatile
+           restart
+           caller c
+           attach a",
+        expect![[r#"
+            caller c
+            submit a volatile
+            restart
+                record Started Now
+            caller c
+            attach a
+                c: refused, NotFound
+        "#]],
+    );
+}

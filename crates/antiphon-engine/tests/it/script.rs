@@ -1,0 +1,371 @@
+//! Scripts: one line a step, what the engine says to it below. Time is an argument, so nothing waits.
+//!
+//! ```text
+//! caller c | inbox billing | worker w slots=2 plain? | submit a [key=.. delay=.. deadline=.. attempts=.. idempotent
+//! at_most_once volatile detached accepted priority=.. tenant=.. for=c] | attach a for=c | ack a for=c | cancel a
+//! ok a | fail a | retry a [after=..] | bury a | release a | stopped a | extend a | close w | drain w | at 1s | restart
+//! ```
+
+use antiphon_engine::{
+    Body, Command, Effect, Effects, End, Ending, Engine, Gate, Grant, Handle, InboxKey, Limits, Now, Peer, Record,
+    Replay, Role, Submit, Urgency,
+};
+use antiphon_protocol::{
+    CallId, CallerId, Code, HeldLease, IncarnationId, Key, LeaseTag, Name, Offer, OfferedProcedure, Priority, Route,
+    Start, State,
+};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+const WALL_START_MS: u64 = 1_000_000;
+
+/// Runs a script and compares what it printed.
+pub fn check(script: &str, expected: expect_test::Expect) {
+    let mut world = World::new(Limits::new(true));
+    world.run(script);
+    expected.assert_eq(&world.log);
+}
+
+/// A journaled record: its bytes, as the journal would give them back.
+#[derive(Clone)]
+struct Kept {
+    kind: u8,
+    key: [u8; 16],
+    head: Vec<u8>,
+    handle: Handle,
+}
+
+/// Takes effects down.
+#[derive(Default)]
+pub struct Scribe {
+    records: Vec<Kept>,
+    pub released: Vec<Handle>,
+    handles: u64,
+    pub effects: Vec<(Gate, Effect)>,
+    said: Vec<String>,
+}
+
+impl Effects for Scribe {
+    fn record(&mut self, record: &Record<'_>, _: Body, _: Role, urgency: Urgency) -> Handle {
+        self.handles += 1;
+        let mut head = Vec::new();
+        record.encode(&mut head);
+        let decoded = Record::decode(record.kind() as u8, record.key(), &head);
+        assert_eq!(decoded.as_ref(), Ok(record), "a record is read back as it was written");
+        let handle = Handle(self.handles);
+        self.records.push(Kept { kind: record.kind() as u8, key: record.key(), head, handle });
+        self.said.push(format!("record {:?} {urgency:?}", record.kind()));
+        handle
+    }
+
+    fn store(&mut self, _: Body) -> Handle {
+        self.handles += 1;
+        Handle(self.handles | 1 << 63)
+    }
+
+    fn release(&mut self, handle: Handle) {
+        assert!(!self.released.contains(&handle), "a body is released once");
+        self.released.push(handle);
+    }
+
+    fn emit(&mut self, gate: Gate, effect: Effect) {
+        self.effects.push((gate, effect));
+    }
+}
+
+/// An engine with named callers, workers and calls around it.
+pub struct World {
+    pub engine: Engine,
+    pub scribe: Scribe,
+    pub now: Now,
+    limits: Limits,
+    pub callers: BTreeMap<String, Peer>,
+    pub workers: BTreeMap<String, Peer>,
+    pub slots: BTreeMap<String, u32>,
+    peers: u32,
+    grants: BTreeMap<String, Grant>,
+    /// The grant before the newest, of calls that had several, and who had it.
+    earlier: BTreeMap<String, (Grant, String)>,
+    /// Every grant: the call, the token, the worker.
+    pub granted: Vec<(String, u64, String)>,
+    /// Every outcome that was told: to whom, of which call, and how it ended.
+    pub told: Vec<(String, String, State)>,
+    /// Calls whose newest lease is over.
+    pub ended: Vec<String>,
+    pub holders: BTreeMap<String, String>,
+    names: BTreeMap<CallId, String>,
+    pub log: String,
+}
+
+impl World {
+    pub fn new(limits: Limits) -> Self {
+        let now = Now { monotonic_ms: 1, wall_ms: WALL_START_MS };
+        let mut scribe = Scribe::default();
+        let engine = Replay::new(limits.clone(), 7, Now::default()).finish(now, &mut scribe, |_| ());
+        scribe.said.clear();
+        Self {
+            engine,
+            scribe,
+            now,
+            limits,
+            callers: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            peers: 0,
+            grants: BTreeMap::new(),
+            earlier: BTreeMap::new(),
+            granted: Vec::new(),
+            told: Vec::new(),
+            ended: Vec::new(),
+            holders: BTreeMap::new(),
+            names: BTreeMap::new(),
+            log: String::new(),
+        }
+    }
+
+    pub fn run(&mut self, script: &str) {
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            writeln!(self.log, "{line}").unwrap();
+            self.step(line);
+            self.engine.advance(self.now, 10_000, &mut self.scribe);
+            self.describe();
+        }
+    }
+
+    fn step(&mut self, line: &str) {
+        let mut words = line.split_whitespace();
+        let (verb, name) = (words.next().unwrap(), words.next().unwrap_or(""));
+        let options: BTreeMap<&str, &str> = words.map(|word| word.split_once('=').unwrap_or((word, ""))).collect();
+        let from = options.get("for").copied().unwrap_or("c");
+        let id = id_of(name);
+        match verb {
+            "at" => self.at(name),
+            "caller" => self.open_caller(name, InboxKey::Anonymous(CallerId([name.as_bytes()[0]; 16]))),
+            "inbox" => self.open_caller(name, InboxKey::Named(Name::new(name).unwrap())),
+            "worker" => self.open_worker(name, &options),
+            "submit" => self.submit(name, from, &options),
+            "attach" => self.command(Command::Attach { peer: self.callers[from], id, tag: 99 }),
+            "ack" => self.command(Command::Acknowledge { peer: self.callers[from], id }),
+            "cancel" => self.command(Command::Cancel { peer: self.callers[from], id }),
+            "close" => self.close(name),
+            "drain" => self.command(Command::Drain { peer: self.workers[name] }),
+            "extend" => {
+                let (peer, lease) = self.held(name);
+                self.command(Command::Extend { peer, lease });
+            }
+            "restart" => self.restart(),
+            _ => self.report(verb, name, &options),
+        }
+    }
+
+    fn at(&mut self, time: &str) {
+        let ms = millis(time);
+        self.now = Now { monotonic_ms: 1 + ms, wall_ms: WALL_START_MS + ms };
+    }
+
+    pub fn command(&mut self, command: Command<'_>) {
+        self.engine.handle(self.now, command, &mut self.scribe);
+    }
+
+    fn peer(&mut self) -> Peer {
+        self.peers += 1;
+        Peer(self.peers)
+    }
+
+    fn open_caller(&mut self, name: &str, inbox: InboxKey) {
+        let peer = self.peer();
+        self.callers.insert(name.to_owned(), peer);
+        self.command(Command::OpenCaller { peer, inbox });
+    }
+
+    fn open_worker(&mut self, name: &str, options: &BTreeMap<&str, &str>) {
+        let peer = self.peer();
+        let slots = options.get("slots").map_or(1, |slots| slots.parse().unwrap());
+        self.workers.insert(name.to_owned(), peer);
+        self.slots.insert(name.to_owned(), slots);
+        let served = options.get("serves").copied().unwrap_or("p");
+        let offered = |served: &str| OfferedProcedure {
+            name: Name::new(served).unwrap(),
+            idempotent: !options.contains_key("plain"),
+            schema: None,
+        };
+        let held = self.holders.iter().filter(|(_, holder)| *holder == name);
+        let held = held.map(|(call, _)| HeldLease { call: id_of(call), lease: self.grants[call].lease });
+        let offer = Offer {
+            incarnation: IncarnationId([name.as_bytes()[0]; 16]),
+            name: Name::new(name).unwrap(),
+            procedures: served.split(',').map(offered).collect(),
+            slots,
+            held: if options.contains_key("empty_handed") { Vec::new() } else { held.collect() },
+        };
+        self.command(Command::OpenWorker { peer, offer: &offer });
+    }
+
+    fn submit(&mut self, name: &str, from: &str, options: &BTreeMap<&str, &str>) {
+        let get = |key: &str| options.get(key).copied();
+        let mut route = Route::new(Name::new(get("to").unwrap_or("p")).unwrap());
+        route.idempotent = get("idempotent").is_some();
+        route.at_most_once = get("at_most_once").is_some();
+        route.tenant = get("tenant").map(|tenant| Name::new(tenant).unwrap());
+        if let Some(attempts) = get("attempts") {
+            route.attempts = attempts.parse().unwrap();
+        }
+        if let Some(class) = get("priority") {
+            route.priority = Priority::new(class.parse().unwrap()).unwrap();
+        }
+        if get("volatile").is_some() {
+            route.durability = Some(antiphon_protocol::Durability::Volatile);
+        }
+        let route = self.engine.intern(&route).unwrap();
+        let id = id_of(name);
+        self.names.insert(id, name.to_owned());
+        let submit = Submit {
+            peer: self.callers[from],
+            tag: 7,
+            id,
+            route,
+            bytes: get("bytes").map_or(10, |bytes| bytes.parse().unwrap()),
+            deadline_ms: get("deadline").map_or(0, millis),
+            start: get("delay").map_or(Start::Now, |delay| Start::In(millis(delay))),
+            key: get("key").map(|key| (Key::new(key).unwrap(), get("args").map_or(1, |args| args.parse().unwrap()))),
+            wants_acceptance: get("accepted").is_some() || get("detached").is_some(),
+            wants_outcome: get("detached").is_none(),
+            resent: get("resent").is_some(),
+            revives: None,
+        };
+        self.command(Command::Submit(submit));
+        self.engine.release_route(route);
+    }
+
+    fn close(&mut self, name: &str) {
+        let peer = self.workers.get(name).or_else(|| self.callers.get(name)).copied().unwrap();
+        self.command(Command::Close { peer });
+    }
+
+    fn held(&self, call: &str) -> (Peer, LeaseTag) {
+        (self.workers[&self.holders[call]], self.grants[call].lease)
+    }
+
+    fn report(&mut self, verb: &str, name: &str, options: &BTreeMap<&str, &str>) {
+        let after_ms = options.get("after").map(|after| u32::try_from(millis(after)).unwrap());
+        let bytes = options.get("bytes").map_or(5, |bytes| bytes.parse().unwrap());
+        let end = match verb {
+            "ok" => End::Succeed { bytes },
+            "fail" => End::Fail { bytes },
+            "retry" => End::Retry { bytes, code: Code::Unavailable, text: "try again", after_ms },
+            "bury" => End::Bury { bytes, code: Code::Internal, text: "it panicked" },
+            "release" => End::Release,
+            "stopped" => End::Stop,
+            other => panic!("no such step: {other}"),
+        };
+        let (peer, lease) = if options.contains_key("late") {
+            let (grant, holder) = &self.earlier[name];
+            (self.workers[holder], grant.lease)
+        } else {
+            self.held(name)
+        };
+        self.command(Command::Report { peer, lease, call: id_of(name), end });
+    }
+
+    /// A crash and a new start: the engine is rebuilt from the records alone; no peer is connected any more.
+    pub fn restart(&mut self) {
+        let mut replay = Replay::new(self.limits.clone(), 8, Now::default());
+        for kept in self.scribe.records.clone() {
+            replay.apply(Record::decode(kept.kind, kept.key, &kept.head).unwrap(), kept.handle);
+        }
+        let mut live = Vec::new();
+        self.engine = replay.finish(self.now, &mut self.scribe, |handle| live.push(handle));
+        for handle in live {
+            assert!(!self.scribe.released.contains(&handle), "nothing that was released is needed after a restart");
+        }
+        self.callers.clear();
+        self.workers.clear();
+    }
+
+    /// Writes down what was recorded and said since the last step.
+    fn describe(&mut self) {
+        for said in std::mem::take(&mut self.scribe.said) {
+            writeln!(self.log, "    {said}").unwrap();
+        }
+        for (gate, effect) in std::mem::take(&mut self.scribe.effects) {
+            let gated = if gate == Gate::Recorded { "  (once recorded)" } else { "" };
+            let text = self.text(&effect);
+            writeln!(self.log, "    {text}{gated}").unwrap();
+        }
+    }
+
+    fn name(&self, id: CallId) -> String {
+        self.names.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    fn who(&self, peer: Peer) -> String {
+        let all = self.callers.iter().chain(&self.workers);
+        all.clone().find(|(_, known)| **known == peer).map_or("gone".to_owned(), |(name, _)| name.clone())
+    }
+
+    fn text(&mut self, effect: &Effect) -> String {
+        match effect {
+            Effect::Accepted { peer, id, duplicate, .. } => {
+                format!("{}: {} accepted{}", self.who(*peer), self.name(*id), if *duplicate { " again" } else { "" })
+            }
+            Effect::Refused { peer, refusal, .. } => format!("{}: refused, {refusal:?}", self.who(*peer)),
+            Effect::Outcome { peer, tag, id, state, attempts, ending, .. } => {
+                let ending = match ending {
+                    Ending::Stored(_) => String::new(),
+                    Ending::Decided(reason) => format!(", {reason:?}"),
+                };
+                let (who, name) = (self.who(*peer), self.name(*id));
+                self.told.push((who.clone(), name.clone(), *state));
+                format!("{who}: {name} {state} after {attempts}{ending} [tag {tag}]")
+            }
+            Effect::CancelAnswered { peer, id, answer } => {
+                format!("{}: cancel {}: {answer:?}", self.who(*peer), self.name(*id))
+            }
+            Effect::Lease { peer, grant } => {
+                let name = self.name(grant.call);
+                let who = self.who(*peer);
+                if let Some(before) = self.grants.insert(name.clone(), *grant) {
+                    self.earlier.insert(name.clone(), (before, self.holders[&name].clone()));
+                }
+                self.granted.push((name.clone(), grant.lease.token, who.clone()));
+                self.ended.retain(|ended| *ended != name);
+                self.holders.insert(name.clone(), who.clone());
+                let token = (grant.lease.token >> 40, grant.lease.token & 0xFFFF);
+                format!("{who}: run {name}, attempt {}, token {}.{}", grant.attempt, token.0, token.1)
+            }
+            Effect::CancelAsked { peer, lease } => format!("{}: stop {}", self.who(*peer), self.leased(*lease)),
+            Effect::Settled { peer, lease } | Effect::Stale { peer, lease } => {
+                let name = self.leased(*lease);
+                let verb = if matches!(effect, Effect::Settled { .. }) { "settled" } else { "stale" };
+                let text = format!("{}: {verb} {name}", self.who(*peer));
+                self.ended.push(name);
+                text
+            }
+            Effect::Opened { peer, kept } => format!("{}: open, keeps {}", self.who(*peer), kept.len()),
+            Effect::DrainAsked { peer } => format!("{}: drain", self.who(*peer)),
+            Effect::Fenced { peer } => format!("{}: fenced", self.who(*peer)),
+        }
+    }
+
+    fn leased(&self, lease: LeaseTag) -> String {
+        let of = self.grants.iter().find(|(_, grant)| grant.lease == lease);
+        of.map_or_else(|| "an older lease".to_owned(), |(name, _)| name.clone())
+    }
+}
+
+pub fn id_of(name: &str) -> CallId {
+    let mut random = [0; 10];
+    for (to, from) in random.iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    CallId::new(WALL_START_MS, random)
+}
+
+fn millis(text: &str) -> u64 {
+    let (number, scale) = match text {
+        _ if text.ends_with("ms") => (&text[..text.len() - 2], 1),
+        _ if text.ends_with('h') => (&text[..text.len() - 1], 3_600_000),
+        _ => (text.trim_end_matches('s'), 1_000),
+    };
+    number.parse::<u64>().unwrap() * scale
+}
