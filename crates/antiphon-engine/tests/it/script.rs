@@ -85,7 +85,7 @@ pub struct World {
     peers: u32,
     grants: BTreeMap<String, Grant>,
     /// The grant before the newest, of calls that had several, and who had it.
-    earlier: BTreeMap<String, (Grant, String)>,
+    pub earlier: BTreeMap<String, (Grant, String)>,
     /// Every grant: the call, the token, the worker.
     pub granted: Vec<(String, u64, String)>,
     /// Every outcome that was told: to whom, of which call, and how it ended.
