@@ -40,7 +40,7 @@ pub enum Kind {
 }
 
 impl Workspace {
-    /// Asks cargo. Fails when `Cargo.lock` does not fit the manifests.
+    /// Asks cargo.
     pub fn read(root: &Path) -> anyhow::Result<Self> {
         let output = Command::new("cargo")
             .args(["metadata", "--format-version=1", "--no-deps", "--locked"])
