@@ -1,1 +1,93 @@
-//! Typed, durable, sub-millisecond asynchronous calls, answered exactly once.
+//! Typed, durable, sub-millisecond asynchronous calls, answered exactly once: the outcome of a call is recorded exactly
+//! once; its procedure runs at least once, or, where it or the call says so, at most once.
+//!
+//! ```
+//! use antiphon::{Antiphon, Failure};
+//!
+//! #[antiphon::service]
+//! pub trait Math {
+//!     #[procedure(idempotent)]
+//!     async fn sum(&self, ns: Vec<u32>) -> Result<u64, Failure>;
+//! }
+//!
+//! struct Calculator;
+//!
+//! impl Math for Calculator {
+//!     async fn sum(&self, ns: Vec<u32>) -> Result<u64, Failure> {
+//!         Ok(ns.into_iter().map(u64::from).sum())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let antiphon = Antiphon::connect("memory:").await?;
+//! let worker = antiphon.worker().service(MathService::new(Calculator)).start().await?;
+//!
+//! let math = MathClient::new(&antiphon);
+//! assert_eq!(math.sum(vec![1, 2, 3]).await?, 6);
+//!
+//! worker.stop().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The library needs a tokio runtime with time enabled (and I/O for `antiphon://`); a current-thread one will do. It
+//! installs no signal handler, panic hook or other global state.
+
+mod address;
+mod antiphon;
+mod attempt;
+mod awaited;
+mod call_builder;
+mod call_error;
+mod context;
+mod encoding;
+mod failure;
+mod id;
+mod inbox;
+mod inspection;
+mod leases;
+mod outgoing;
+mod pending;
+mod procedure;
+mod renewal;
+mod service;
+mod session;
+mod submitted;
+mod tidings;
+mod waiting;
+mod worker;
+
+pub use crate::antiphon::{Antiphon, AntiphonBuilder};
+pub use crate::attempt::Attempt;
+pub use crate::awaited::AwaitedCall;
+pub use crate::call_builder::CallBuilder;
+pub use crate::call_error::{CallError, CallFailure, SettledCall};
+pub use crate::context::Context;
+pub use crate::failure::ProcedureError;
+pub use crate::inbox::{Delivery, Inbox};
+pub use crate::inspection::Inspection;
+pub use crate::procedure::Procedure;
+pub use crate::renewal::Renewal;
+pub use crate::service::{RawProcedureOptions, Service};
+pub use crate::session::Acceptance;
+pub use crate::submitted::{SubmittedCall, Submitting};
+pub use crate::waiting::{AsCompleted, FirstFailure, Map, as_completed, map, wait_all, wait_any, wait_first_failure};
+pub use crate::worker::{Worker, WorkerBuilder};
+
+pub use antiphon_broker::{Broker, Capabilities, Driver, OpenError};
+pub use antiphon_macros::{Failure, service};
+pub use antiphon_protocol::{
+    Answer, Backoff, BrokerStatus, CallFilter, CallId, CallStatus, CancelAnswer, Code, ContentType, Durability,
+    Failure, Knowledge, Name, Outcome, Payload, ProcedureStatus, Query, Schema, SchemaParameter, State, WorkerStatus,
+    defaults,
+};
+pub use bytes::Bytes;
+
+/// What code made by the macros refers to; nothing here is for people.
+#[doc(hidden)]
+pub mod made {
+    pub use crate::failure::{decode_error, encode_error};
+    pub use antiphon_protocol::{OfferedProcedure, Route};
+    pub use serde;
+}

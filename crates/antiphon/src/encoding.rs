@@ -1,0 +1,54 @@
+//! Between values and payloads: MessagePack with structs as maps, JSON, and bytes as they are.
+
+use antiphon_protocol::{ContentType, Payload};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Why a value and its bytes could not be converted, in words.
+pub(crate) type EncodingError = String;
+
+/// The value as bytes of this content type; raw bytes cannot hold a typed value.
+pub(crate) fn encode<T: Serialize>(value: &T, content_type: ContentType) -> Result<Payload, EncodingError> {
+    match content_type {
+        ContentType::MessagePack => rmp_serde::to_vec_named(value)
+            .map(|bytes| Payload::new(content_type, bytes))
+            .map_err(|error| error.to_string()),
+        ContentType::Json => {
+            serde_json::to_vec(value).map(|bytes| Payload::new(content_type, bytes)).map_err(|error| error.to_string())
+        }
+        ContentType::Raw => Err("a typed value cannot be sent as raw bytes: use MessagePack or JSON".to_owned()),
+    }
+}
+
+/// The value that these bytes are.
+pub(crate) fn decode<T: DeserializeOwned>(payload: &Payload) -> Result<T, EncodingError> {
+    match payload.content_type {
+        ContentType::MessagePack => rmp_serde::from_slice(&payload.bytes).map_err(|error| error.to_string()),
+        ContentType::Json => serde_json::from_slice(&payload.bytes).map_err(|error| error.to_string()),
+        ContentType::Raw => Err("raw bytes came where a typed value was expected".to_owned()),
+    }
+}
+
+/// Arguments of a procedure without parameters: null is sent, and whatever comes is taken.
+pub(crate) fn decode_nothing<T: Default>(_: &Payload) -> Result<T, EncodingError> {
+    Ok(T::default())
+}
+
+pub(crate) fn encode_raw<T: Clone + Into<Bytes>>(value: &T, _: ContentType) -> Result<Payload, EncodingError> {
+    Ok(Payload::raw(value.clone()))
+}
+
+pub(crate) fn decode_raw<T: From<Bytes>>(payload: &Payload) -> Result<T, EncodingError> {
+    Ok(T::from(payload.bytes.clone()))
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "one of a procedure's conversions, which may fail in general")]
+pub(crate) fn pass_on(payload: &Payload, _: ContentType) -> Result<Payload, EncodingError> {
+    Ok(payload.clone())
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "one of a procedure's conversions, which may fail in general")]
+pub(crate) fn pass_back(payload: &Payload) -> Result<Payload, EncodingError> {
+    Ok(payload.clone())
+}

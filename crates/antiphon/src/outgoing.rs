@@ -1,0 +1,51 @@
+//! A call that is ready to be handed over, but for its id and tag.
+
+use antiphon_broker::{AcceptedMeans, Capabilities, Delay, Idempotency};
+use antiphon_protocol::{Code, Durability, Failure, Keys, Payload, Route, Start};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// A call that is ready to be handed over.
+pub(crate) struct Outgoing {
+    pub(crate) route: Arc<Route>,
+    /// The arguments, or why the call cannot be sent.
+    pub(crate) payload: Result<Payload, Failure>,
+    /// Milliseconds until the deadline; 0 is none.
+    pub(crate) deadline_ms: u64,
+    /// The same as an instant of this process.
+    pub(crate) deadline_at: Option<Instant>,
+    pub(crate) start: Start,
+    pub(crate) keys: Option<Box<Keys>>,
+}
+
+impl Outgoing {
+    /// Refuses what this broker cannot do, before anything is sent.
+    pub(crate) fn check(&mut self, capabilities: &Capabilities) {
+        if let Ok(payload) = &self.payload
+            && let Some(failure) = self.lacking(payload, capabilities)
+        {
+            self.payload = Err(failure);
+        }
+    }
+
+    fn lacking(&self, payload: &Payload, capabilities: &Capabilities) -> Option<Failure> {
+        let unimplemented = |text: &str| Some(Failure::new(Code::Unimplemented, text));
+        if self.start != Start::Now && capabilities.delay == Delay::None {
+            return unimplemented("this broker cannot start calls later: leave out the delay");
+        }
+        let keyed = self.keys.as_ref().is_some_and(|keys| keys.idempotency.is_some());
+        if keyed && capabilities.idempotency != Idempotency::ByKey {
+            return unimplemented("this broker knows no idempotency keys: it recognises calls by their id only");
+        }
+        if self.route.durability == Some(Durability::Durable) && capabilities.accepted == AcceptedMeans::Memory {
+            let text = "this broker keeps calls in memory only: ask for a volatile call, or use file: or antiphon://";
+            return Some(Failure::new(Code::FailedPrecondition, text));
+        }
+        let bytes = payload.bytes.len();
+        let max = usize::try_from(capabilities.payload_bytes_max).unwrap_or(usize::MAX);
+        (bytes > max).then(|| {
+            let text = format!("the arguments have {bytes} bytes and the broker takes at most {max}");
+            Failure::new(Code::InvalidArgument, text)
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! The calls a caller waits for: a slab indexed by tag. The upper half of a tag is the entry's generation, so that a
+//! late event for a call that nobody waits for any more finds nothing.
+
+use crate::call_error::Ending;
+use antiphon_protocol::{CallId, Tag};
+use std::task::Waker;
+use tokio::time::Instant;
+
+/// The unsettled calls of one caller, and those whose outcome was not taken yet.
+#[derive(Default)]
+pub(crate) struct Pending {
+    entries: Vec<Entry>,
+    vacant: Vec<u32>,
+}
+
+struct Entry {
+    generation: u32,
+    call: Option<PendingCall>,
+}
+
+/// One call that is waited for.
+pub(crate) struct PendingCall {
+    /// The call; another than the one submitted once an idempotency key found an earlier one.
+    pub(crate) id: CallId,
+    /// It dies with the broker's memory.
+    pub(crate) volatile: bool,
+    /// How often the connection had broken when it was handed over.
+    pub(crate) era: u32,
+    /// When nobody needs to wait any more even if the broker is away.
+    pub(crate) deadline: Option<Instant>,
+    /// The broker has it; says whether it had it before.
+    pub(crate) accepted: Option<bool>,
+    /// How it ended, until that is taken.
+    pub(crate) ending: Option<Ending>,
+    /// Whom to wake.
+    pub(crate) waker: Option<Waker>,
+}
+
+impl PendingCall {
+    pub(crate) const fn new(id: CallId, volatile: bool, era: u32, deadline: Option<Instant>) -> Self {
+        Self { id, volatile, era, deadline, accepted: None, ending: None, waker: None }
+    }
+}
+
+impl Pending {
+    pub(crate) fn insert(&mut self, call: PendingCall) -> Tag {
+        if let Some(index) = self.vacant.pop()
+            && let Some(entry) = self.entries.get_mut(place(index))
+        {
+            entry.call = Some(call);
+            return tag(index, entry.generation);
+        }
+        let index = u32::try_from(self.entries.len()).expect("memory ends before 2^32 calls");
+        // Generations start at 1: tag 0 stands for no tag.
+        self.entries.push(Entry { generation: 1, call: Some(call) });
+        tag(index, 1)
+    }
+
+    pub(crate) fn find(&mut self, tag: Tag) -> Option<&mut PendingCall> {
+        let (index, generation) = parts(tag);
+        let entry = self.entries.get_mut(place(index))?;
+        if entry.generation == generation { entry.call.as_mut() } else { None }
+    }
+
+    pub(crate) fn remove(&mut self, tag: Tag) -> Option<PendingCall> {
+        let (index, generation) = parts(tag);
+        let entry = self.entries.get_mut(place(index))?;
+        if entry.generation != generation {
+            return None;
+        }
+        let call = entry.call.take()?;
+        entry.generation = generation.checked_add(1).unwrap_or(1);
+        self.vacant.push(index);
+        Some(call)
+    }
+
+    /// All calls that have not ended.
+    pub(crate) fn waiting(&mut self) -> impl Iterator<Item = &mut PendingCall> {
+        self.entries.iter_mut().filter_map(|entry| entry.call.as_mut()).filter(|call| call.ending.is_none())
+    }
+}
+
+const fn tag(index: u32, generation: u32) -> Tag {
+    (generation as u64) << 32 | index as u64
+}
+
+fn parts(tag: Tag) -> (u32, u32) {
+    let index = u32::try_from(tag & u64::from(u32::MAX)).expect("masked to 32 bits");
+    let generation = u32::try_from(tag >> 32).expect("32 bits are left");
+    (index, generation)
+}
+
+fn place(index: u32) -> usize {
+    usize::try_from(index).expect("usize has at least 32 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Pending, PendingCall};
+    use antiphon_protocol::CallId;
+
+    fn call() -> PendingCall {
+        PendingCall::new(CallId::from_bytes([7; 16]), false, 0, None)
+    }
+
+    #[test]
+    fn a_late_event_finds_no_later_call_in_the_same_place() {
+        let mut pending = Pending::default();
+        let first = pending.insert(call());
+        assert!(pending.remove(first).is_some());
+        let second = pending.insert(call());
+        assert_ne!(first, second);
+        assert!(pending.find(first).is_none() && pending.remove(first).is_none());
+        assert!(pending.find(second).is_some());
+    }
+
+    #[test]
+    fn no_tag_is_zero() {
+        let mut pending = Pending::default();
+        assert!((0..3).all(|_| pending.insert(call()) != 0));
+    }
+}

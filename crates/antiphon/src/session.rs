@@ -1,0 +1,537 @@
+//! One caller of a broker, shared by every client of a connection: hands calls over, keeps those that wait, and
+//! gathers acknowledgements. What the broker tells is in `tidings.rs`.
+
+use crate::CallFailure;
+use crate::call_error::Ending;
+use crate::id::{IdSource, random};
+use crate::inbox::Deliveries;
+use crate::outgoing::Outgoing;
+use crate::pending::{Pending, PendingCall};
+use antiphon_broker::{Broker, Caller, Inbox, Sink, Submission, Wants};
+use antiphon_protocol::{Call, CallId, CallerId, CancelAnswer, Code, Durability, Epoch, Failure, Tag};
+use std::cell::Cell;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// How many calls wait in this process for a broker that takes no more; further ones wait to be submitted. Enough to
+/// keep any broker busy when it can go on, and few enough that the broker's own limits are what users meet.
+const OVERFLOW_CALLS_MAX: usize = 4096;
+/// The same in bytes of arguments.
+const OVERFLOW_BYTES_MAX: usize = 64 << 20;
+/// Acknowledgements are sent this many at a time: one more frame per this many calls costs nothing.
+const ACKNOWLEDGEMENTS_MAX: usize = 64;
+/// Or when the broker keeps this many bytes of outcomes only for them.
+const ACKNOWLEDGED_BYTES_MAX: usize = 256 << 10;
+
+thread_local! {
+    /// The batch of a single call, kept for its capacity.
+    static BATCH: Cell<Vec<Submission>> = const { Cell::new(Vec::new()) };
+}
+
+/// One caller of a broker.
+pub(crate) struct Session {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) runtime: Handle,
+    inbox: Inbox,
+    state: Mutex<State>,
+}
+
+/// What a session's lock guards. The broker is never called under it.
+pub(crate) struct State {
+    pub(crate) link: Link,
+    pub(crate) pending: Pending,
+    pub(crate) ids: IdSource,
+    /// Calls that the broker did not take yet, in their order.
+    overflow: VecDeque<Submission>,
+    overflow_bytes: usize,
+    /// Who waits for room in the overflow.
+    room: Vec<Waker>,
+    /// Attachments and cancellations from before the caller was open.
+    attachments: Vec<(CallId, Tag)>,
+    cancellations: Vec<CallId>,
+    pub(crate) acknowledgements: Vec<CallId>,
+    acknowledged_bytes: usize,
+    pub(crate) cancels: HashMap<CallId, Vec<oneshot::Sender<CancelAnswer>>>,
+    pub(crate) epoch: Option<Epoch>,
+    /// How often the connection broke.
+    pub(crate) era: u32,
+    /// How often the broker said that it takes more.
+    pub(crate) writable: u64,
+    /// Whether deadlines are watched here, because no broker does now.
+    watching: bool,
+    /// Where outcomes go in a named inbox; elsewhere they end pending calls.
+    pub(crate) deliveries: Option<Deliveries>,
+}
+
+/// Where the caller stands.
+pub(crate) enum Link {
+    /// Not opened yet, or opening failed: the next use opens it.
+    Closed,
+    Opening,
+    Open(Arc<dyn Caller>),
+    /// The broker is away and reconnects by itself; it still takes calls.
+    Away(Arc<dyn Caller>),
+    /// Given up: nothing is taken any more.
+    Ended(String),
+}
+
+impl Link {
+    pub(crate) fn caller(&self) -> Option<Arc<dyn Caller>> {
+        match self {
+            Self::Open(caller) | Self::Away(caller) => Some(Arc::clone(caller)),
+            Self::Closed | Self::Opening | Self::Ended(_) => None,
+        }
+    }
+}
+
+/// A call that was handed over.
+#[derive(Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) tag: Tag,
+    pub(crate) id: CallId,
+}
+
+/// A broker has a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Acceptance {
+    /// The call; another than the one submitted when an idempotency key found an earlier one.
+    pub id: CallId,
+    /// Whether the broker had it before.
+    pub duplicate: bool,
+}
+
+impl Session {
+    pub(crate) fn anonymous(broker: Arc<dyn Broker>, runtime: Handle) -> Arc<Self> {
+        Arc::new(Self::new(broker, runtime, Inbox::Anonymous(CallerId(random()))))
+    }
+
+    pub(crate) fn new(broker: Arc<dyn Broker>, runtime: Handle, inbox: Inbox) -> Self {
+        let deliveries = matches!(inbox, Inbox::Named(_)).then(Deliveries::default);
+        let state = State {
+            link: Link::Closed,
+            pending: Pending::default(),
+            ids: IdSource::new(),
+            overflow: VecDeque::new(),
+            overflow_bytes: 0,
+            room: Vec::new(),
+            attachments: Vec::new(),
+            cancellations: Vec::new(),
+            acknowledgements: Vec::new(),
+            acknowledged_bytes: 0,
+            cancels: HashMap::new(),
+            epoch: None,
+            era: 0,
+            writable: 0,
+            watching: false,
+            deliveries,
+        };
+        Self { broker, runtime, inbox, state: Mutex::new(state) }
+    }
+
+    /// A panic under the lock is a bug that the panicking thread reports; the others go on.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands one call over, or keeps it until the broker takes it.
+    pub(crate) fn send(self: &Arc<Self>, outgoing: Outgoing, wants: Wants) -> Sent {
+        let mut state = self.lock();
+        let (sent, submission) = self.enter(&mut state, outgoing, wants);
+        let Some(submission) = submission else { return sent };
+        let Some((caller, seen)) = self.ready(&mut state) else {
+            state.keep(submission);
+            return sent;
+        };
+        drop(state);
+        let mut batch = BATCH.take();
+        batch.push(submission);
+        caller.submit(&mut batch);
+        self.keep_rest(&*caller, &mut batch, seen);
+        BATCH.set(batch);
+        sent
+    }
+
+    /// Hands calls over in one batch.
+    pub(crate) fn send_all(self: &Arc<Self>, outgoing: Vec<Outgoing>, wants: Wants) -> Vec<Sent> {
+        let mut batch = Vec::with_capacity(outgoing.len());
+        let mut all = Vec::with_capacity(outgoing.len());
+        let mut state = self.lock();
+        for outgoing in outgoing {
+            let (sent, submission) = self.enter(&mut state, outgoing, wants);
+            all.push(sent);
+            batch.extend(submission);
+        }
+        let Some((caller, seen)) = self.ready(&mut state) else {
+            batch.into_iter().for_each(|submission| state.keep(submission));
+            return all;
+        };
+        drop(state);
+        if !batch.is_empty() {
+            caller.submit(&mut batch);
+            self.keep_rest(&*caller, &mut batch, seen);
+        }
+        all
+    }
+
+    /// Gives the call an id and a place to wait. A call that cannot be sent has ended already.
+    fn enter(&self, state: &mut State, outgoing: Outgoing, wants: Wants) -> (Sent, Option<Submission>) {
+        let id = state.ids.next_id();
+        let volatile = match outgoing.route.durability {
+            Some(durability) => durability == Durability::Volatile,
+            None => !self.broker.capabilities().durable_by_default,
+        };
+        let mut pending = PendingCall::new(id, volatile, state.era, outgoing.deadline_at);
+        let refused = match (&state.link, outgoing.payload) {
+            (Link::Ended(reason), _) => Err(Failure::new(Code::Unavailable, reason.clone())),
+            (_, payload) => payload,
+        };
+        let payload = match refused {
+            Ok(payload) => payload,
+            Err(failure) => {
+                pending.ending = Some(Ending::Refused(CallFailure::new(id, failure)));
+                return (Sent { tag: state.pending.insert(pending), id }, None);
+            }
+        };
+        let tag = state.pending.insert(pending);
+        let mut call = Call::new(id, outgoing.route, payload);
+        call.deadline_ms = outgoing.deadline_ms;
+        call.start = outgoing.start;
+        call.keys = outgoing.keys;
+        (Sent { tag, id }, Some(Submission { call, tag, wants, resent: false }))
+    }
+
+    /// The caller to submit to at once, and how often it was writable. `None` when calls have to be kept first.
+    fn ready(self: &Arc<Self>, state: &mut State) -> Option<(Arc<dyn Caller>, u64)> {
+        if matches!(state.link, Link::Closed) {
+            self.open(state);
+        }
+        if !state.overflow.is_empty() {
+            return None;
+        }
+        state.link.caller().map(|caller| (caller, state.writable))
+    }
+
+    /// Keeps what the broker did not take, unless it became writable meanwhile: then it is offered again.
+    fn keep_rest(&self, caller: &dyn Caller, batch: &mut Vec<Submission>, mut seen: u64) {
+        while !batch.is_empty() {
+            let mut state = self.lock();
+            if state.writable == seen || !state.overflow.is_empty() {
+                batch.drain(..).for_each(|submission| state.keep(submission));
+                return;
+            }
+            seen = state.writable;
+            drop(state);
+            caller.submit(batch);
+        }
+    }
+
+    /// Offers the kept calls again. Called when the caller opened or said that it takes more.
+    pub(crate) fn flush(&self) {
+        loop {
+            let mut state = self.lock();
+            let Some(caller) = state.link.caller() else { return };
+            let seen = state.writable;
+            let mut batch = Vec::from(std::mem::take(&mut state.overflow));
+            state.overflow_bytes = 0;
+            drop(state);
+            if !batch.is_empty() {
+                caller.submit(&mut batch);
+            }
+            let mut state = self.lock();
+            let again = !batch.is_empty() && state.writable != seen;
+            for submission in batch.into_iter().rev() {
+                state.overflow_bytes += submission.call.payload.bytes.len();
+                state.overflow.push_front(submission);
+            }
+            if again {
+                continue;
+            }
+            let room = if state.has_room() { std::mem::take(&mut state.room) } else { Vec::new() };
+            drop(state);
+            room.into_iter().for_each(Waker::wake);
+            return;
+        }
+    }
+
+    /// Waits until one more call may be kept here.
+    pub(crate) fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.has_room() || matches!(state.link, Link::Ended(_)) {
+            return Poll::Ready(());
+        }
+        state.room.push(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Opens the caller on the runtime; what comes meanwhile is kept.
+    fn open(self: &Arc<Self>, state: &mut State) {
+        state.link = Link::Opening;
+        let session = Arc::clone(self);
+        drop(self.runtime.spawn(async move {
+            let opened = session.open_now().await;
+            if let Err(error) = opened {
+                session.fail_opening(&error.to_string());
+            }
+        }));
+    }
+
+    /// Opens the caller and hands over what was kept.
+    pub(crate) async fn open_now(self: &Arc<Self>) -> Result<(), antiphon_broker::OpenError> {
+        let sink: Arc<dyn Sink> = Arc::new(SessionSink(Arc::downgrade(self)));
+        let caller: Arc<dyn Caller> = Arc::from(self.broker.open_caller(self.inbox.clone(), sink).await?);
+        let (attachments, cancellations) = {
+            let mut state = self.lock();
+            if !matches!(state.link, Link::Ended(_)) {
+                state.link = Link::Open(Arc::clone(&caller));
+            }
+            (std::mem::take(&mut state.attachments), std::mem::take(&mut state.cancellations))
+        };
+        self.flush();
+        if !attachments.is_empty() {
+            caller.attach(&attachments);
+        }
+        if !cancellations.is_empty() {
+            caller.cancel(&cancellations);
+        }
+        Ok(())
+    }
+
+    /// What was kept never runs; the next call tries to open again.
+    fn fail_opening(&self, reason: &str) {
+        let mut state = self.lock();
+        state.link = Link::Closed;
+        state.overflow.clear();
+        state.overflow_bytes = 0;
+        state.attachments.clear();
+        state.cancellations.clear();
+        state.cancels.clear();
+        let mut wakers = std::mem::take(&mut state.room);
+        for call in state.pending.waiting() {
+            let failure = CallFailure::new(call.id, Failure::new(Code::Unavailable, reason.to_owned()));
+            let attached = call.accepted.is_some();
+            call.ending = Some(if attached { Ending::Unknown(failure) } else { Ending::Refused(failure) });
+            wakers.extend(call.waker.take());
+        }
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Asks for the outcome of a call submitted elsewhere or earlier.
+    pub(crate) fn attach(self: &Arc<Self>, id: CallId) -> Sent {
+        let mut state = self.lock();
+        let era = state.era;
+        let mut pending = PendingCall::new(id, false, era, None);
+        pending.accepted = Some(true);
+        if let Link::Ended(reason) = &state.link {
+            let failure = Failure::new(Code::Unavailable, reason.clone());
+            pending.ending = Some(Ending::Unknown(CallFailure::new(id, failure)));
+        }
+        let tag = state.pending.insert(pending);
+        if matches!(state.link, Link::Closed) {
+            self.open(&mut state);
+        }
+        match state.link.caller() {
+            Some(caller) => {
+                drop(state);
+                caller.attach(&[(id, tag)]);
+            }
+            None => state.attachments.push((id, tag)),
+        }
+        Sent { tag, id }
+    }
+
+    /// Takes how a call ended, if it has, and owes an acknowledgement for its outcome.
+    pub(crate) fn poll_ending(&self, tag: Tag, context: &Context<'_>) -> Poll<Ending> {
+        let mut state = self.lock();
+        let call = state.pending.find(tag).expect("a call that is polled is pending until its ending is taken");
+        if call.ending.is_none() {
+            if !call.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                call.waker = Some(context.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        let ending = state.pending.remove(tag).and_then(|call| call.ending).expect("looked at under this lock");
+        let due = if let Ending::Settled(settled) = &ending { state.owe(settled) } else { None };
+        drop(state);
+        acknowledge(due);
+        Poll::Ready(ending)
+    }
+
+    /// Waits until the broker has the call, or it has ended.
+    pub(crate) fn poll_accepted(&self, tag: Tag, context: &Context<'_>) -> Poll<Result<Acceptance, Ending>> {
+        let mut state = self.lock();
+        let call = state.pending.find(tag).expect("a call that is polled is pending until its ending is taken");
+        if let Some(duplicate) = call.accepted {
+            return Poll::Ready(Ok(Acceptance { id: call.id, duplicate }));
+        }
+        match &call.ending {
+            Some(Ending::Settled(settled)) => Poll::Ready(Ok(Acceptance { id: settled.id, duplicate: false })),
+            Some(ending) => Poll::Ready(Err(ending.clone())),
+            None => {
+                call.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Whether its outcome, or its failure, is here.
+    pub(crate) fn has_ended(&self, tag: Tag) -> bool {
+        self.lock().pending.find(tag).is_none_or(|call| call.ending.is_some())
+    }
+
+    /// The call's id as the broker knows it.
+    pub(crate) fn id_of(&self, tag: Tag) -> Option<CallId> {
+        self.lock().pending.find(tag).map(|call| call.id)
+    }
+
+    /// Nobody waits for the call any more; with `cancel` it is asked to be cancelled unless it has ended.
+    pub(crate) fn abandon(&self, tag: Tag, cancel: bool) {
+        let mut state = self.lock();
+        let Some(call) = state.pending.remove(tag) else { return };
+        let due = if let Some(Ending::Settled(settled)) = &call.ending { state.owe(settled) } else { None };
+        let cancel = cancel && call.ending.is_none();
+        let caller = state.link.caller();
+        if cancel && caller.is_none() {
+            state.cancellations.push(call.id);
+        }
+        drop(state);
+        acknowledge(due);
+        if let Some(caller) = caller.filter(|_| cancel) {
+            caller.cancel(&[call.id]);
+        }
+    }
+
+    /// Asks to cancel a call and tells what came of it.
+    pub(crate) async fn cancel(self: &Arc<Self>, id: CallId) -> Result<CancelAnswer, Failure> {
+        let (sender, receiver) = oneshot::channel();
+        let caller = {
+            let mut state = self.lock();
+            if let Link::Ended(reason) = &state.link {
+                return Err(Failure::new(Code::Unavailable, reason.clone()));
+            }
+            if matches!(state.link, Link::Closed) {
+                self.open(&mut state);
+            }
+            state.cancels.entry(id).or_default().push(sender);
+            let caller = state.link.caller();
+            if caller.is_none() {
+                state.cancellations.push(id);
+            }
+            caller
+        };
+        if let Some(caller) = caller {
+            caller.cancel(&[id]);
+        }
+        let lost = |_| Failure::new(Code::Unavailable, "the broker went away before it answered the cancellation");
+        receiver.await.map_err(lost)
+    }
+
+    /// Sends the acknowledgements that were gathered.
+    pub(crate) fn acknowledge_all(&self) {
+        let due = self.lock().take_owed();
+        acknowledge(due);
+    }
+
+    /// Watches deadlines here while no broker does: once a connection breaks, until it is back.
+    pub(crate) fn watch_deadlines(self: &Arc<Self>, state: &mut State) {
+        if std::mem::replace(&mut state.watching, true) {
+            return;
+        }
+        let weak = Arc::downgrade(self);
+        drop(self.runtime.spawn(async move {
+            /// Late enough that a broker which comes back in time answers first.
+            const STEP: std::time::Duration = std::time::Duration::from_millis(250);
+            loop {
+                tokio::time::sleep(STEP).await;
+                let Some(session) = weak.upgrade() else { return };
+                if !session.expire(Instant::now()) {
+                    return;
+                }
+            }
+        }));
+    }
+
+    /// Ends what is past its deadline; false when the broker watches again.
+    fn expire(&self, now: Instant) -> bool {
+        let mut wakers = Vec::new();
+        let mut state = self.lock();
+        if !matches!(state.link, Link::Away(_)) {
+            state.watching = false;
+            return false;
+        }
+        for call in state.pending.waiting().filter(|call| call.deadline.is_some_and(|deadline| deadline <= now)) {
+            let failure = Failure::new(Code::DeadlineExceeded, "the deadline passed while the broker was away");
+            call.ending = Some(Ending::Unknown(CallFailure::new(call.id, failure.may_have_run())));
+            wakers.extend(call.waker.take());
+        }
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        true
+    }
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.overflow.len() < OVERFLOW_CALLS_MAX && self.overflow_bytes < OVERFLOW_BYTES_MAX
+    }
+
+    /// Keeps a call that the broker did not take. A caller that cannot wait may go over the bound by one call each.
+    fn keep(&mut self, submission: Submission) {
+        self.overflow_bytes += submission.call.payload.bytes.len();
+        self.overflow.push_back(submission);
+    }
+
+    /// Notes that an outcome is handled. Gives back what is to be acknowledged now, and by whom.
+    fn owe(&mut self, settled: &crate::SettledCall) -> Option<(Arc<dyn Caller>, Vec<CallId>)> {
+        self.acknowledgements.push(settled.id);
+        if let antiphon_protocol::Outcome::Reply(payload) = &settled.outcome {
+            self.acknowledged_bytes += payload.bytes.len();
+        }
+        let enough =
+            self.acknowledgements.len() >= ACKNOWLEDGEMENTS_MAX || self.acknowledged_bytes >= ACKNOWLEDGED_BYTES_MAX;
+        if enough { self.take_owed() } else { None }
+    }
+
+    fn take_owed(&mut self) -> Option<(Arc<dyn Caller>, Vec<CallId>)> {
+        if self.acknowledgements.is_empty() {
+            return None;
+        }
+        let caller = self.link.caller()?;
+        self.acknowledged_bytes = 0;
+        Some((caller, std::mem::take(&mut self.acknowledgements)))
+    }
+
+    /// Forgets everything that is on its way; the session has ended.
+    pub(crate) fn clear(&mut self) -> Vec<Waker> {
+        self.overflow.clear();
+        self.overflow_bytes = 0;
+        self.attachments.clear();
+        self.cancellations.clear();
+        self.acknowledgements.clear();
+        self.cancels.clear();
+        std::mem::take(&mut self.room)
+    }
+}
+
+fn acknowledge(due: Option<(Arc<dyn Caller>, Vec<CallId>)>) {
+    if let Some((caller, ids)) = due {
+        caller.acknowledge(&ids);
+    }
+}
+
+/// What the broker holds of a session: not the session itself, so that dropping it closes the caller.
+struct SessionSink(Weak<Session>);
+
+impl Sink for SessionSink {
+    fn events(&self, events: &mut Vec<antiphon_broker::Event>) {
+        match self.0.upgrade() {
+            Some(session) => session.take(events),
+            None => events.clear(),
+        }
+    }
+}

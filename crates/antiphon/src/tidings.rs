@@ -1,0 +1,155 @@
+//! What a broker tells a session: a batch of events is taken under one lock, and woken after it.
+
+use crate::CallFailure;
+use crate::call_error::{Ending, SettledCall};
+use crate::session::{Link, Session, State};
+use antiphon_broker::Event;
+use antiphon_protocol::{Code, Epoch, Failure, Tag};
+use std::sync::Arc;
+use std::task::Waker;
+
+/// What is left to do when the lock is released.
+#[derive(Default)]
+struct After {
+    wakers: Vec<Waker>,
+    flush: bool,
+    acknowledge: bool,
+    /// A caller that was given up is dropped outside the lock: it calls the broker.
+    closed: Option<Link>,
+}
+
+impl Session {
+    /// Takes a batch of events.
+    pub(crate) fn take(self: &Arc<Self>, events: &mut Vec<Event>) {
+        let mut after = After::default();
+        {
+            let mut state = self.lock();
+            for event in events.drain(..) {
+                self.take_one(&mut state, event, &mut after);
+            }
+        }
+        after.wakers.into_iter().for_each(Waker::wake);
+        if after.acknowledge {
+            self.acknowledge_all();
+        }
+        if after.flush {
+            self.flush();
+        }
+        drop(after.closed);
+    }
+
+    fn take_one(self: &Arc<Self>, state: &mut State, event: Event, after: &mut After) {
+        match event {
+            Event::Accepted { tag, id, duplicate } => {
+                if let Some(call) = state.pending.find(tag) {
+                    call.id = id;
+                    call.accepted = Some(duplicate);
+                    after.wakers.extend(call.waker.take());
+                }
+            }
+            Event::Outcome { tag, id, state: settled, attempts, outcome } => {
+                let settled = SettledCall { id, state: settled, attempts, outcome };
+                if let Some(deliveries) = &mut state.deliveries {
+                    after.wakers.extend(deliveries.deliver(settled));
+                    after.wakers.extend(state.pending.remove(tag).and_then(|call| call.waker));
+                } else if !state.end(tag, Ending::Settled(settled), after) {
+                    // Nobody waits for it any more: the broker need not keep it.
+                    state.acknowledgements.push(id);
+                    after.acknowledge = true;
+                }
+            }
+            Event::Refused { tag, failure } => state.refuse(tag, failure, after),
+            Event::CancelAnswered { id, answer } => {
+                for waiting in state.cancels.remove(&id).unwrap_or_default() {
+                    // Who asked may have gone.
+                    drop(waiting.send(answer.clone()));
+                }
+            }
+            Event::Writable => {
+                state.writable += 1;
+                after.flush = true;
+            }
+            Event::Up { epoch, .. } => {
+                state.up(epoch, after);
+                after.flush = true;
+            }
+            Event::Down { last: false, .. } => {
+                state.era += 1;
+                if let Link::Open(caller) = &state.link {
+                    state.link = Link::Away(Arc::clone(caller));
+                }
+                self.watch_deadlines(state);
+            }
+            Event::Down { reason, last: true } => after.closed = Some(state.end_all(&reason, after)),
+            // For workers.
+            Event::Lease(_)
+            | Event::CancelAsked { .. }
+            | Event::Settled { .. }
+            | Event::Stale { .. }
+            | Event::DrainAsked => (),
+        }
+    }
+
+    /// Ends the session from this side: what is waited for is in doubt.
+    pub(crate) fn end(&self, reason: &str) {
+        let mut after = After::default();
+        let closed = self.lock().end_all(reason, &mut after);
+        after.wakers.into_iter().for_each(Waker::wake);
+        drop(closed);
+    }
+}
+
+impl State {
+    /// Ends one call; false when nobody waits for it.
+    fn end(&mut self, tag: Tag, ending: Ending, after: &mut After) -> bool {
+        let Some(call) = self.pending.find(tag) else { return false };
+        // The outcome may come again after a reconnect, before it is acknowledged; the first is as good.
+        if call.ending.is_none() {
+            if let Ending::Settled(settled) = &ending {
+                call.id = settled.id;
+            }
+            call.ending = Some(ending);
+        }
+        after.wakers.extend(call.waker.take());
+        true
+    }
+
+    /// A refused submission never runs; a refused attachment tells nothing about the call.
+    fn refuse(&mut self, tag: Tag, failure: Failure, after: &mut After) {
+        let Some(call) = self.pending.find(tag) else { return };
+        let attached = call.accepted.is_some();
+        let failure = CallFailure::new(call.id, failure);
+        let ending = if attached { Ending::Unknown(failure) } else { Ending::Refused(failure) };
+        self.end(tag, ending, after);
+    }
+
+    /// Connected, to this start of the broker. Volatile calls handed over before the connection broke went with the
+    /// start before.
+    fn up(&mut self, epoch: Epoch, after: &mut After) {
+        if let Link::Away(caller) = &self.link {
+            self.link = Link::Open(Arc::clone(caller));
+        }
+        let before = self.epoch.replace(epoch);
+        if before.is_none_or(|before| before == epoch) {
+            return;
+        }
+        let era = self.era;
+        for call in self.pending.waiting().filter(|call| call.volatile && call.era < era) {
+            let failure = Failure::new(Code::Unavailable, "the broker was started again, and the call was volatile");
+            call.ending = Some(Ending::Unknown(CallFailure::new(call.id, failure.may_have_run())));
+            after.wakers.extend(call.waker.take());
+        }
+    }
+
+    /// Gives up: every call that is waited for is in doubt. Gives back the link, to be dropped outside the lock.
+    fn end_all(&mut self, reason: &str, after: &mut After) -> Link {
+        for call in self.pending.waiting() {
+            let failure = Failure::new(Code::Unavailable, reason.to_owned()).may_have_run();
+            call.ending = Some(Ending::Unknown(CallFailure::new(call.id, failure)));
+            after.wakers.extend(call.waker.take());
+        }
+        after.wakers.extend(self.clear());
+        after.wakers.extend(self.deliveries.as_mut().and_then(|deliveries| deliveries.end(reason)));
+        std::mem::replace(&mut self.link, Link::Ended(reason.to_owned()))
+    }
+}
