@@ -69,7 +69,7 @@ impl ServerHandle {
         self.0.counters.read()
     }
 
-    /// Asks the broker, waiting at most `timeout`. Blocks: not for an async task.
+    /// Asks the broker, waiting at most `timeout`. Blocks: not for async code.
     ///
     /// # Errors
     /// `UNAVAILABLE` when it is not serving, `DEADLINE_EXCEEDED` when it is too busy.

@@ -1,5 +1,5 @@
 //! Sockets straight onto the driver: one thread takes what all connections sent, turns it over to the engine, commits,
-//! and writes once to every peer that has something coming. There is no task and no channel per session.
+//! and writes once to every peer that has something coming. There is no thread and no channel per session.
 
 mod connection;
 mod counters;

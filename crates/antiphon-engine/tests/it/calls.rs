@@ -10,7 +10,7 @@ fn an_awaited_idempotent_call_runs_before_it_is_on_disk_and_is_answered_after() 
            worker w
            submit a idempotent
            ok a
-           ack a",
+           acknowledge a",
         expect![[r#"
             caller c
             worker w
@@ -22,7 +22,7 @@ fn an_awaited_idempotent_call_runs_before_it_is_on_disk_and_is_answered_after() 
                 record Settled Now
                 c: a succeeded after 1 [tag 7]  (once recorded)
                 w: settled a  (once recorded)
-            ack a
+            acknowledge a
         "#]],
     );
 }
@@ -58,7 +58,7 @@ fn a_volatile_call_records_nothing() {
            worker w
            submit a volatile
            ok a
-           ack a
+           acknowledge a
            attach a",
         expect![[r#"
             caller c
@@ -69,7 +69,7 @@ fn a_volatile_call_records_nothing() {
             ok a
                 c: a succeeded after 1 [tag 7]
                 w: settled a
-            ack a
+            acknowledge a
             attach a
                 c: refused, TooOldToSay
         "#]],

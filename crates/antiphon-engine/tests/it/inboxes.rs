@@ -12,7 +12,7 @@ fn an_outcome_comes_again_after_a_reconnect_until_it_is_acknowledged() {
            close c
            ok a
            caller c
-           ack a
+           acknowledge a
            close c
            caller c",
         expect![[r#"
@@ -28,7 +28,7 @@ fn an_outcome_comes_again_after_a_reconnect_until_it_is_acknowledged() {
                 w: settled a  (once recorded)
             caller c
                 c: a succeeded after 1 [tag 7]  (once recorded)
-            ack a
+            acknowledge a
             close c
             caller c
         "#]],
@@ -75,7 +75,7 @@ fn a_named_inbox_survives_a_restart_with_what_it_has_not_acknowledged() {
            submit b for=billing
            ok a
            ok b
-           ack a for=billing
+           acknowledge a for=billing
            restart
            inbox billing",
         expect![[r#"
@@ -99,7 +99,7 @@ fn a_named_inbox_survives_a_restart_with_what_it_has_not_acknowledged() {
                 record Settled Now
                 billing: b succeeded after 1 [tag 0]  (once recorded)
                 w: settled b  (once recorded)
-            ack a for=billing
+            acknowledge a for=billing
                 record Acknowledged Lazy
             restart
                 record Started Now
@@ -150,7 +150,7 @@ fn an_outcome_reaches_only_its_own_inbox() {
            submit b for=d
            ok a
            ok b
-           ack a for=d",
+           acknowledge a for=d",
         expect![[r#"
             caller c
             caller d
@@ -172,7 +172,7 @@ fn an_outcome_reaches_only_its_own_inbox() {
                 record Settled Now
                 d: b succeeded after 1 [tag 7]  (once recorded)
                 w: settled b  (once recorded)
-            ack a for=d
+            acknowledge a for=d
         "#]],
     );
 }

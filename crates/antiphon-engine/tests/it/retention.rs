@@ -54,7 +54,7 @@ fn what_an_inbox_has_not_acknowledged_is_never_evicted() {
         world.run(&format!("submit {name} detached\nok {name} bytes=200"));
     }
     assert_eq!(state(&world, "a"), Some(State::Succeeded));
-    world.run("ack a for=billing");
+    world.run("acknowledge a for=billing");
     assert_eq!(state(&world, "a"), None, "its time had come; it goes once it is acknowledged");
 }
 

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! caller c | inbox billing | worker w slots=2 plain? | submit a [key=.. delay=.. deadline=.. attempts=.. idempotent
-//! at_most_once volatile detached accepted priority=.. tenant=.. for=c] | attach a for=c | ack a for=c | cancel a
-//! ok a | fail a | retry a [after=..] | bury a | release a | stopped a | extend a | close w | drain w | at 1s | restart
+//! at_most_once volatile detached accepted priority=.. tenant=.. for=c] | attach a for=c | acknowledge a for=c |
+//! cancel a | ok a | fail a | retry a [after=..] | bury a | release a | stopped a | extend a | close w | drain w | at 1s |
+//! restart
 //! ```
 
 use antiphon_engine::{
@@ -145,7 +146,7 @@ impl World {
             "worker" => self.open_worker(name, &options),
             "submit" => self.submit(name, from, &options),
             "attach" => self.command(Command::Attach { peer: self.callers[from], id, tag: 99 }),
-            "ack" => self.command(Command::Acknowledge { peer: self.callers[from], id }),
+            "acknowledge" => self.command(Command::Acknowledge { peer: self.callers[from], id }),
             "cancel" => self.command(Command::Cancel { peer: self.callers[from], id }),
             "close" => self.close(name),
             "drain" => self.command(Command::Drain { peer: self.workers[name] }),

@@ -21,7 +21,7 @@ pub struct RemoteOptions {
     /// A connection that is silent for this long is pinged, after twice this long it is closed; `None` takes the
     /// broker's word.
     pub heartbeat: Option<Duration>,
-    /// Whether a submission or report that is alone is written by its own thread, which saves a switch of tasks.
+    /// Whether a submission or report that is alone is written by its own thread, which saves waking the tokio task.
     pub direct_writes: bool,
     /// Program and version, shown to operators.
     pub agent: String,
