@@ -5,7 +5,7 @@ use crate::connection::{Connection, Role};
 use crate::counters::{LiveCounters, add};
 use crate::peers::Peers;
 use antiphon_broker::{Event, Inbox};
-use antiphon_embedded::{Driver, Submit};
+use antiphon_embedded::{Driver, PeerId, Submit};
 use antiphon_protocol::{CallerId, Code, Failure, Name, Offer, Query, Route};
 use antiphon_wire::{Arrival, Frame, FrameError, Hello, Refusal, Stranger, Submitted, Welcome, feature};
 use std::time::SystemTime;
@@ -74,52 +74,55 @@ impl Session<'_> {
 
     fn arrival(&mut self, arrival: Arrival<'_>) -> Result<(), Farewell> {
         let Some(connection) = self.peers.connections.get_mut(self.place) else { return Ok(()) };
-        match &mut connection.role {
-            Role::Caller { peer } => {
-                let peer = *peer;
-                match arrival {
-                    Arrival::Frame(Frame::Submit(submitted)) => self.submit(submitted)?,
-                    Arrival::Frame(Frame::Route { index, route }) => self.route(index, &route),
-                    Arrival::Frame(Frame::Attach(calls)) => {
-                        calls.for_each(|(tag, id)| self.driver.attach(peer, id, tag));
-                    }
-                    Arrival::Frame(Frame::Acknowledge(calls)) => {
-                        calls.for_each(|id| self.driver.acknowledge(peer, id));
-                    }
-                    Arrival::Frame(Frame::Cancel(calls)) => calls.for_each(|id| self.driver.cancel(peer, id)),
-                    Arrival::Oversized(Frame::Submit(submitted), bytes) => self.oversized(&submitted, bytes),
-                    other => self.either(other)?,
-                }
-            }
-            Role::Worker { peer } => {
-                let peer = *peer;
-                match arrival {
-                    Arrival::Frame(Frame::Report(report)) => self.driver.report(peer, report),
-                    Arrival::Frame(Frame::Extend(leases)) => {
-                        leases.for_each(|lease| self.driver.extend(peer, lease));
-                    }
-                    Arrival::Frame(Frame::Credit(slots)) => self.driver.credit(peer, slots),
-                    Arrival::Frame(Frame::Drain) => self.driver.drain(peer),
-                    Arrival::Oversized(Frame::Report(mut report), bytes) => {
-                        add(&self.counters.oversized, 1);
-                        let count = usize::try_from(bytes).unwrap_or(usize::MAX);
-                        let max = usize::try_from(self.options.driver.payload_bytes_max).unwrap_or(usize::MAX);
-                        report.settlement = antiphon_wire::oversized_settlement(count, max);
-                        self.driver.report(peer, report);
-                    }
-                    other => self.either(other)?,
-                }
-            }
+        match connection.role {
+            Role::Caller { peer } => self.of_caller(peer, arrival),
+            Role::Worker { peer } => self.of_worker(peer, arrival),
             Role::Stranger => match arrival {
-                Arrival::Frame(Frame::Hello(hello)) => self.hello(&hello),
-                _ => return Err(FrameError::Field("first frame: a hello is expected").into()),
+                Arrival::Frame(Frame::Hello(hello)) => {
+                    self.hello(&hello);
+                    Ok(())
+                }
+                _ => Err(FrameError::Field("first frame: a hello is expected").into()),
             },
             Role::Applicant => match arrival {
-                Arrival::Frame(Frame::Offer(offer)) => self.offer(&offer),
-                other => self.either(other)?,
+                Arrival::Frame(Frame::Offer(offer)) => {
+                    self.offer(&offer);
+                    Ok(())
+                }
+                other => self.either(other),
             },
-            Role::Inspector => self.either(arrival)?,
-            Role::Fenced { .. } => (),
+            Role::Inspector => self.either(arrival),
+            Role::Fenced { .. } => Ok(()),
+        }
+    }
+
+    fn of_caller(&mut self, peer: PeerId, arrival: Arrival<'_>) -> Result<(), Farewell> {
+        match arrival {
+            Arrival::Frame(Frame::Submit(submitted)) => self.submit(peer, submitted)?,
+            Arrival::Frame(Frame::Route { index, route }) => self.route(index, &route),
+            Arrival::Frame(Frame::Attach(calls)) => calls.for_each(|(tag, id)| self.driver.attach(peer, id, tag)),
+            Arrival::Frame(Frame::Acknowledge(calls)) => calls.for_each(|id| self.driver.acknowledge(peer, id)),
+            Arrival::Frame(Frame::Cancel(calls)) => calls.for_each(|id| self.driver.cancel(peer, id)),
+            Arrival::Oversized(Frame::Submit(submitted), bytes) => self.oversized(&submitted, bytes),
+            other => self.either(other)?,
+        }
+        Ok(())
+    }
+
+    fn of_worker(&mut self, peer: PeerId, arrival: Arrival<'_>) -> Result<(), Farewell> {
+        match arrival {
+            Arrival::Frame(Frame::Report(report)) => self.driver.report(peer, report),
+            Arrival::Frame(Frame::Extend(leases)) => leases.for_each(|lease| self.driver.extend(peer, lease)),
+            Arrival::Frame(Frame::Credit(slots)) => self.driver.credit(peer, slots),
+            Arrival::Frame(Frame::Drain) => self.driver.drain(peer),
+            Arrival::Oversized(Frame::Report(mut report), bytes) => {
+                add(&self.counters.oversized, 1);
+                let count = usize::try_from(bytes).unwrap_or(usize::MAX);
+                let max = usize::try_from(self.options.driver.payload_bytes_max).unwrap_or(usize::MAX);
+                report.settlement = antiphon_wire::oversized_settlement(count, max);
+                self.driver.report(peer, report);
+            }
+            other => self.either(other)?,
         }
         Ok(())
     }
@@ -151,16 +154,15 @@ impl Session<'_> {
         self.driver.ask(query, ticket);
     }
 
-    fn submit(&mut self, submitted: Submitted) -> Result<(), Farewell> {
+    fn submit(&mut self, peer: PeerId, submitted: Submitted) -> Result<(), Farewell> {
         let Submitted { tag, id, route, deadline_ms, start, keys, wants, resent, payload } = submitted;
         let Some(connection) = self.peers.connections.get_mut(self.place) else { return Ok(()) };
-        let Role::Caller { peer } = &connection.role else { return Ok(()) };
         let index = usize::try_from(route).unwrap_or(usize::MAX);
         let known = connection.routes.get(index).and_then(Option::as_ref);
         match known {
             Some(Ok(route)) => {
                 let submit = Submit { id, tag, route: *route, payload, deadline_ms, start, keys, wants, resent };
-                self.driver.submit(*peer, submit);
+                self.driver.submit(peer, submit);
             }
             Some(Err(failure)) => {
                 let failure = failure.clone();

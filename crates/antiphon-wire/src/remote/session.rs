@@ -36,7 +36,10 @@ pub(super) struct Session<'a, S> {
     heard: Instant,
     pinged: bool,
     timer: Pin<Box<Sleep>>,
+    /// The line is closed, and the time for sending what was handed over runs.
     farewell: bool,
+    /// Goodbye was said.
+    parted: bool,
 }
 
 impl<'a, S: Side> Session<'a, S> {
@@ -70,6 +73,7 @@ impl<'a, S: Side> Session<'a, S> {
             pinged: false,
             timer: Box::pin(sleep_until(heard + heartbeat)),
             farewell: false,
+            parted: false,
         }
     }
 
@@ -173,16 +177,22 @@ impl<'a, S: Side> Session<'a, S> {
                 self.writing.clear();
                 self.written = 0;
                 let mut state = self.line.state();
-                if state.closing && !self.farewell {
+                let closing = state.closing;
+                let idle = state.outbound.is_empty();
+                // Behind everything else: payloads in chunks would be overtaken by it.
+                if closing && idle && !self.parted {
+                    self.parted = true;
                     state.outbound.goodbye(Code::Ok, true, "closed");
+                    continue;
+                }
+                if idle && state.events.is_empty() {
+                    state.sleep(context.waker());
+                    return Ok(self.parted);
+                }
+                if closing && !self.farewell {
                     drop(state);
                     self.begin_farewell(context);
                     continue;
-                }
-                let idle = state.outbound.is_empty();
-                if idle && state.events.is_empty() {
-                    state.sleep(context.waker());
-                    return Ok(self.farewell);
                 }
                 if idle {
                     // Events that submitters made: another turn delivers them.
