@@ -17,6 +17,7 @@ pub struct Offer {
     /// How many calls it runs at a time.
     pub slots: u32,
     /// The leases it holds already; the broker answers kept or stale for each.
+    #[serde(default)]
     pub held: Vec<HeldLease>,
 }
 
@@ -26,6 +27,7 @@ pub struct OfferedProcedure {
     /// `service.procedure`.
     pub name: Name,
     /// Running it twice does no harm.
+    #[serde(default)]
     pub idempotent: bool,
     /// What it takes; `None` takes whatever comes.
     pub schema: Option<Schema>,

@@ -12,20 +12,27 @@ pub struct Route {
     /// The fairness unit; `None` is the tenant without a name.
     pub tenant: Option<Name>,
     /// The class; 0 to 9, 9 first.
+    #[serde(default)]
     pub priority: Priority,
     /// Whether the call outlives the broker's memory; `None` takes the broker's class.
     pub durability: Option<Durability>,
     /// How often the procedure is tried, the first time included; 1 to 65,535.
+    #[serde(default = "attempts")]
     pub attempts: u16,
     /// How long to wait before each further attempt.
+    #[serde(default)]
     pub backoff: Backoff,
     /// Bound on one attempt in milliseconds; 0 is none. Running out of it is a retryable failure.
+    #[serde(default)]
     pub attempt_timeout_ms: u32,
     /// Running it twice does no harm, so a first attempt may start before the submission is fsynced.
+    #[serde(default)]
     pub idempotent: bool,
     /// Leased once and never again: losing that lease makes the call dead with `UNKNOWN`.
+    #[serde(default)]
     pub at_most_once: bool,
     /// The hash of the caller's schema of the procedure; 0 is none.
+    #[serde(default)]
     pub schema: u64,
 }
 
@@ -48,6 +55,11 @@ impl Route {
     }
 }
 
+/// How often a route that says nothing is tried.
+const fn attempts() -> u16 {
+    defaults::ATTEMPTS
+}
+
 /// Whether a call outlives the broker's memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,6 +74,12 @@ pub enum Durability {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 #[serde(transparent)]
 pub struct Priority(u8);
+
+impl Default for Priority {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
 
 impl Priority {
     /// The class of a call that names none.
@@ -112,6 +130,12 @@ pub struct Backoff {
     pub factor_tenths: u16,
     /// The largest bound, in milliseconds.
     pub max_ms: u32,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }
 
 impl Backoff {

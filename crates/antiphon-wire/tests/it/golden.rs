@@ -310,6 +310,30 @@ fn control_frames_keep_their_bytes() {
     );
 }
 
+/// What a client in another language may leave out takes its default.
+#[test]
+fn control_maps_may_leave_out_what_has_a_default() {
+    let control = |kind: Kind, fields: &[u8], body: &[u8]| {
+        let length = u32::try_from(body.len()).unwrap();
+        let body = [fields, &[1], &length.to_le_bytes(), body].concat();
+        let length = u32::try_from(body.len() + 2).unwrap();
+        [&length.to_le_bytes()[..], &[kind as u8, 0], &body].concat()
+    };
+    let mut inbound = Inbound::new();
+    inbound.greeted(1);
+    let laid = control(Kind::Route, &[0; 4], b"\x82\xa9procedure\xa3a.b\xa6future\x92\x01\x02");
+    let read = inbound.next(&mut laid.as_slice());
+    let Ok(Some(Arrival::Frame(Frame::Route { route, .. }))) = read else { panic!("{read:?}") };
+    assert_eq!(*route, Route::new(Name::from_static("a.b")));
+    let incarnation = [&[0xdc, 0, 16][..], &[7; 16]].concat();
+    let body =
+        [&b"\x84\xabincarnation"[..], &incarnation, b"\xa4name\xa1w\xaaprocedures\x91\x81\xa4name\xa3a.b\xa5slots\x04"];
+    let laid = control(Kind::Offer, &[], &body.concat());
+    let read = inbound.next(&mut laid.as_slice());
+    let Ok(Some(Arrival::Frame(Frame::Offer(offer)))) = read else { panic!("{read:?}") };
+    assert_eq!((offer.slots, offer.held.len(), offer.procedures[0].idempotent), (4, 0, false));
+}
+
 #[test]
 fn every_kind_has_its_own_number() {
     for number in 0..=u8::MAX {
