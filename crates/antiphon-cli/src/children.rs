@@ -70,7 +70,7 @@ struct Ready {
 impl Broker {
     /// Starts a broker on `data` and waits until it serves. A port of 0 takes a free one.
     pub async fn start(data: &Path, address: &str) -> Result<Self, Ending> {
-        let fixed = ["serve", "--until-stdin-ends", "-o", "jsonl", "--listen", address, "--data"];
+        let fixed = ["serve", "--until-stdin-ends", "--http", "none", "-o", "jsonl", "--listen", address, "--data"];
         let arguments = fixed.into_iter().map(OsStr::new).chain([data.as_os_str()]);
         let mut process = Process::start(arguments, Stdio::piped())?;
         let failed = |why: &str| Ending::failed(format!("the broker's process did not start: {why}"));

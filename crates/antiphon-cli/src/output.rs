@@ -131,7 +131,7 @@ pub struct Row {
     pub value: Value,
 }
 
-/// Stderr may be closed as well: there is nobody left to tell then.
-fn say(text: &str) {
+/// Says a line on stderr. It may be closed as well: there is nobody left to tell then.
+pub fn say(text: &str) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }

@@ -6,12 +6,14 @@ use crate::ending::{Ending, INTERRUPTED, USAGE};
 use crate::ls::age;
 use crate::output::{Format, Output};
 use crate::stop::{self, Stops};
+use antiphon_gateway::{Gateway, GatewayOptions};
 use antiphon_protocol::{Answer, Query, State, defaults};
-use antiphon_server::{Address, ListenOptions, Phase, Running, ServeError, Server, StartError};
+use antiphon_server::{Address, ListenOptions, Phase, Running, ServeError, Server, ServerHandle, StartError};
 use clap::{Args, ValueEnum};
 use config::Settings;
 use serde::Deserialize;
 use serde_json::json;
+use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,6 +35,9 @@ pub struct Serve {
     /// Where to listen: HOST:PORT or unix:PATH; repeatable [default: 127.0.0.1:7400]
     #[arg(long, value_name = "ADDR")]
     listen: Vec<String>,
+    /// Where to serve probes and metrics: HOST:PORT or none [default: 127.0.0.1:7401]
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
     /// A TOML file with these settings and the limits; what the command line says goes first
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -66,8 +71,11 @@ pub fn run(arguments: Serve, output: &Output) -> Result<(), Ending> {
         // From here on a signal ends the broker in order, also one that comes while it recovers.
         let mut stops = Stops::new()?;
         let began = Instant::now();
-        let running = start(&settings)?;
-        announce(&running, &settings, began.elapsed(), output);
+        let server = server(&settings);
+        // Before the broker is: whoever probes learns that it lives and is not ready.
+        let gateway = gateway(&settings, server.handle())?;
+        let running = start(server)?;
+        announce(&running, &settings, gateway.as_ref(), began.elapsed(), output);
         until_stopped(running, &mut stops).await
     })
 }
@@ -81,12 +89,27 @@ fn log(format: LogFormat) {
     }
 }
 
-fn start(settings: &Settings) -> Result<Running, Ending> {
+fn server(settings: &Settings) -> Server {
     let listen = if settings.insecure { ListenOptions::insecure() } else { ListenOptions::default() };
-    let mut server = Server::new(settings.server.clone());
-    for address in &settings.listen {
-        server = server.listen_with(address.clone(), listen);
+    let server = Server::new(settings.server.clone());
+    settings.listen.iter().fold(server, |server, address| server.listen_with(address.clone(), listen))
+}
+
+fn gateway(settings: &Settings, handle: ServerHandle) -> Result<Option<Gateway>, Ending> {
+    let Some(http) = &settings.http else { return Ok(None) };
+    let resolved = http.to_socket_addrs().map_err(|error| {
+        Ending::usage(format!("{http:?} is not an address for --http: {error}; write {} or none", defaults::HTTP))
+    })?;
+    if !settings.insecure && resolved.into_iter().any(|address| !address.ip().is_loopback()) {
+        return Err(Ending::usage(format!(
+            "{http} can be reached by other machines and there is no authentication: serve probes on 127.0.0.1, or allow it with --insecure"
+        )));
     }
+    let started = Gateway::start(http, handle, GatewayOptions::default());
+    started.map(Some).map_err(|error| Ending::failed(format!("{error}; --http names another address, or none")))
+}
+
+fn start(server: Server) -> Result<Running, Ending> {
     server.start().map_err(|error| match &error {
         StartError::Insecure { .. } => Ending::new(USAGE, error),
         _ => Ending::failed(error),
@@ -94,7 +117,7 @@ fn start(settings: &Settings) -> Result<Running, Ending> {
 }
 
 /// One line that tells people and programs that it is ready.
-fn announce(running: &Running, settings: &Settings, took: Duration, output: &Output) {
+fn announce(running: &Running, settings: &Settings, gateway: Option<&Gateway>, took: Duration, output: &Output) {
     let handle = running.handle();
     while handle.phase() == Phase::Starting {
         thread::sleep(Duration::from_millis(1));
@@ -106,13 +129,14 @@ fn announce(running: &Running, settings: &Settings, took: Duration, output: &Out
     let waiting: u64 = State::ALL.iter().zip(calls).filter(|(state, _)| !state.is_settled()).map(|(_, n)| n).sum();
     let settled = calls.iter().sum::<u64>() - waiting;
     let addresses: Vec<String> = running.local_addresses().iter().map(Address::to_string).collect();
+    let http = gateway.map(|gateway| format!("http://{}", gateway.local_address()));
     let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let printed = if output.format == Format::Table {
         let data = match &settings.data {
             Some(data) => format!("data in {}", data.display()),
             None => "calls in memory only".to_owned(),
         };
-        let addresses = addresses.join(" and ");
+        let addresses = addresses.into_iter().chain(http).collect::<Vec<_>>().join(" and ");
         output.line(
             format!(
                 "antiphon {} serves {addresses}, {data}, {waiting} waiting and {settled} settled calls recovered in {}",
@@ -124,7 +148,7 @@ fn announce(running: &Running, settings: &Settings, took: Duration, output: &Out
     } else {
         // One line, so that whoever started it reads it whole.
         let ready = json!({
-            "listen": addresses, "data": settings.data, "waiting": waiting, "settled": settled, "took_ms": took_ms,
+            "listen": addresses, "http": http, "data": settings.data, "waiting": waiting, "settled": settled, "took_ms": took_ms,
             "pid": std::process::id(),
         });
         output.line(ready.to_string().as_bytes())

@@ -18,6 +18,7 @@ struct Config {
     data: Option<PathBuf>,
     memory: bool,
     listen: Vec<String>,
+    http: Option<String>,
     log_format: Option<LogFormat>,
     insecure: bool,
     limits: LimitsConfig,
@@ -57,6 +58,8 @@ pub(super) struct Settings {
     /// `None` keeps calls in memory.
     pub data: Option<PathBuf>,
     pub listen: Vec<Address>,
+    /// `None` serves no probes and metrics.
+    pub http: Option<String>,
     pub log_format: LogFormat,
     pub insecure: bool,
     pub until_stdin_ends: bool,
@@ -80,6 +83,7 @@ impl Settings {
             listen.push(defaults::LISTEN.to_owned());
         }
         let listen = listen.iter().map(|text| address(text)).collect::<Result<_, _>>().map_err(Ending::usage)?;
+        let http = arguments.http.or(config.http).unwrap_or_else(|| defaults::HTTP.to_owned());
         let driver = driver(data.clone(), &config.limits, &config.journal)?;
         let mut server = ServerOptions::new(driver);
         set(&mut server.connections_max, config.limits.connections_max);
@@ -87,6 +91,7 @@ impl Settings {
         Ok(Self {
             data,
             listen,
+            http: Some(http).filter(|http| http != "none"),
             log_format: arguments.log_format.or(config.log_format).unwrap_or(LogFormat::Text),
             insecure: arguments.insecure || config.insecure,
             until_stdin_ends: arguments.until_stdin_ends,
