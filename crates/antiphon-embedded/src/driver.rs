@@ -7,6 +7,7 @@ use crate::events;
 use crate::outlet::Outlet;
 use crate::output::{Outbox, Output, Scratch};
 use crate::questions::Question;
+use crate::tombs::Tombs;
 use antiphon_broker::{Event, Inbox, Report, Wants};
 use antiphon_engine::{Command, End, Engine, Handle, InboxKey, Limits, Now, Peer, Urgency};
 use antiphon_journal::{AppendError, Generation, Journal, Options, Reserve};
@@ -113,6 +114,7 @@ pub struct Driver {
     pub(crate) bodies: Bodies,
     pub(crate) outbox: Outbox,
     pub(crate) cold: HashSet<u32>,
+    pub(crate) tombs: Tombs,
     pub(crate) poisoned: Option<Failure>,
     pub(crate) scratch: Scratch,
     pub(crate) options: DriverOptions,
@@ -133,6 +135,7 @@ impl Driver {
             bodies: Bodies::new(options.cache_bytes),
             outbox: Outbox::default(),
             cold: HashSet::new(),
+            tombs: Tombs::default(),
             poisoned: None,
             scratch: Scratch::default(),
             questions: VecDeque::new(),
@@ -155,6 +158,12 @@ impl Driver {
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.journal.is_some()
+    }
+
+    /// The journal's figures, if there is one.
+    #[must_use]
+    pub fn journal_stats(&self) -> Option<antiphon_journal::Stats> {
+        self.journal.as_ref().map(Journal::stats)
     }
 
     /// The time of the present batch: read once for all its commands.
@@ -180,6 +189,7 @@ impl Driver {
             bodies: &mut self.bodies,
             outbox: &mut self.outbox,
             cold: &mut self.cold,
+            tombs: &mut self.tombs,
             poisoned: &mut self.poisoned,
             scratch: &mut self.scratch,
             body,

@@ -10,6 +10,7 @@ mod outlet;
 mod output;
 mod questions;
 mod sweeping;
+mod tombs;
 mod turn;
 
 pub use clock::{Clock, SystemClock};

@@ -3,10 +3,11 @@
 use crate::bodies::Bodies;
 use crate::driver::{Driver, DriverOptions};
 use crate::output::{Outbox, Output, Scratch};
+use crate::tombs::Tombs;
 use antiphon_broker::OpenError;
 use antiphon_engine::{Engine, Handle, Limits, Now, Record, Replay};
 use antiphon_journal::{Directory, Generation, Journal, Position, Recovered, Storage};
-use antiphon_protocol::Epoch;
+use antiphon_protocol::{CallId, Epoch};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ impl Driver {
         let mut replay = Replay::new(limits, seed(), Now::default());
         let mut cold = HashSet::new();
         let mut pinned = Vec::new();
+        let mut tombs = Tombs::default();
         let mut wrong = None;
         let mut visit = |entry: Recovered<'_>| {
             if entry.generation == Generation::Cold {
@@ -55,7 +57,13 @@ impl Driver {
                 pinned.push(entry.position);
             }
             match Record::decode(entry.kind, entry.key, entry.head) {
-                Ok(record) => replay.apply(record, Handle(entry.position.as_u64())),
+                Ok(record) => {
+                    let at = Handle(entry.position.as_u64());
+                    if let Record::Entombed { id, until } = record {
+                        tombs.insert(at, id, until);
+                    }
+                    replay.apply(record, at, entry.generation == Generation::Cold);
+                }
                 Err(_) => wrong = wrong.or(Some((entry.position, entry.kind))),
             }
         };
@@ -66,7 +74,7 @@ impl Driver {
                 "the journal has a record of kind {kind} at {position:?} that this program cannot read: use a newer program"
             )));
         }
-        let mut live = Vec::new();
+        let mut live: Vec<_> = tombs.positions().map(|position| Handle(position.as_u64())).collect();
         let mut bodies = Bodies::new(options.cache_bytes);
         let mut outbox = Outbox::default();
         let (mut poisoned, mut scratch) = (None, Scratch::default());
@@ -77,6 +85,7 @@ impl Driver {
                     bodies: &mut bodies,
                     outbox: &mut outbox,
                     cold: &mut cold,
+                    tombs: &mut tombs,
                     poisoned: &mut poisoned,
                     scratch: &mut scratch,
                     body: None,
@@ -91,6 +100,7 @@ impl Driver {
             claim(&mut journal, &live, &pinned, &released);
             engine
         };
+        tombs.clear(&mut journal);
         if let Some(failure) = poisoned {
             return Err(OpenError::Storage(failure.message));
         }
@@ -98,6 +108,7 @@ impl Driver {
         journal.commit().map_err(|error| OpenError::Storage(error.to_string()))?;
         let mut driver = Self::assemble(options, engine, Some(journal));
         driver.cold = cold;
+        driver.tombs = tombs;
         Ok(driver)
     }
 }
@@ -139,6 +150,10 @@ impl antiphon_engine::Effects for Deferred<'_> {
 
     fn release(&mut self, handle: Handle) {
         self.released.push(handle);
+    }
+
+    fn entomb(&mut self, id: CallId) {
+        self.output.entomb(id);
     }
 
     fn emit(&mut self, gate: antiphon_engine::Gate, effect: antiphon_engine::Effect) {

@@ -4,10 +4,11 @@
 use crate::bodies::{self, Bodies, Body};
 use crate::driver::PeerId;
 use crate::events;
+use crate::tombs::Tombs;
 use antiphon_broker::Event;
 use antiphon_engine::{Effect, Effects, Ending, Gate, Handle, Peer, Record, Role, Urgency};
 use antiphon_journal::{Entry, Generation, Journal, Position, Reserve};
-use antiphon_protocol::{Code, Epoch, Failure, Outcome};
+use antiphon_protocol::{CallId, Code, Epoch, Failure, Outcome};
 use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
@@ -27,12 +28,23 @@ pub(crate) struct Outbox {
     pub own_refusal: Option<Failure>,
 }
 
+impl Outbox {
+    /// Something is pending that is as urgent as this.
+    pub fn hurry(&mut self, urgency: Urgency) {
+        self.urgency = Some(match self.urgency {
+            Some((before, since)) => (before.max(urgency), since),
+            None => (urgency, Instant::now()),
+        });
+    }
+}
+
 /// One engine call's worth of effects.
 pub(crate) struct Output<'a> {
     pub journal: Option<&'a mut Journal>,
     pub bodies: &'a mut Bodies,
     pub outbox: &'a mut Outbox,
     pub cold: &'a mut HashSet<u32>,
+    pub tombs: &'a mut Tombs,
     pub poisoned: &'a mut Option<Failure>,
     pub scratch: &'a mut Scratch,
     /// The body that came with the command.
@@ -146,10 +158,7 @@ impl Effects for Output<'_> {
                 self.append(record, body.as_ref(), role)
             }
         };
-        self.outbox.urgency = Some(match self.outbox.urgency {
-            Some((before, since)) => (before.max(urgency), since),
-            None => (urgency, Instant::now()),
-        });
+        self.outbox.hurry(urgency);
         handle
     }
 
@@ -172,6 +181,15 @@ impl Effects for Output<'_> {
         if let (Some(journal), Some(position)) = (self.journal.as_deref_mut(), Position::from_u64(handle.0)) {
             journal.release(position);
         }
+    }
+
+    fn entomb(&mut self, id: CallId) {
+        let Some(until) = self.journal.as_deref().map(|journal| journal.tip().as_u64()) else { return };
+        let generation = std::mem::replace(&mut self.generation, Generation::Cold);
+        let at = self.append(&Record::Entombed { id, until }, None, Role::Base);
+        self.generation = generation;
+        self.outbox.hurry(Urgency::Lazy);
+        self.tombs.insert(at, id, until);
     }
 
     fn emit(&mut self, gate: Gate, effect: Effect) {

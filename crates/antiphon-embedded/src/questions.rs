@@ -74,7 +74,7 @@ impl Driver {
     #[must_use]
     pub fn status(&self) -> BrokerStatus {
         let counters = self.engine.counters();
-        let journal = self.journal.as_ref().map(antiphon_journal::Journal::stats);
+        let journal = self.journal_stats();
         BrokerStatus {
             epoch: self.engine.epoch(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

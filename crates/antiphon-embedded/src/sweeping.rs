@@ -1,8 +1,8 @@
 //! Emptying segments of the journal, a few entries a pump, so that their files can be used again.
 
 use crate::driver::Driver;
-use antiphon_engine::Handle;
-use antiphon_journal::Generation;
+use antiphon_engine::{Handle, Kind};
+use antiphon_journal::{Generation, Position};
 
 /// Entries looked at per pump: those that survive are copied, so this bounds a pump to about a millisecond.
 const ENTRIES_A_PUMP: usize = 256;
@@ -23,13 +23,25 @@ impl Driver {
             self.cold.remove(&sweep.segment());
             if let Some(journal) = &mut self.journal {
                 journal.retire(sweep);
+                self.tombs.clear(journal);
             }
             return;
         }
         for entry in entries {
+            if entry.kind == Kind::Entombed as u8 {
+                self.move_tomb(entry.position);
+                continue;
+            }
             let at = Handle(entry.position.as_u64());
             self.with(Generation::Cold, None, |engine, _, output| engine.survive(entry.kind, entry.key, at, output));
         }
         self.sweep = Some(sweep);
+    }
+
+    fn move_tomb(&mut self, at: Position) {
+        let Some(journal) = &mut self.journal else { return };
+        if let Err(error) = self.tombs.survive(at, journal) {
+            self.poison(&error);
+        }
     }
 }

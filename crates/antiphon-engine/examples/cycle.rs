@@ -2,6 +2,8 @@
 //!
 //! Arguments: how many cycles (default 2,000,000), and how many calls wait in the queue meanwhile (default 0).
 
+#![allow(clippy::indexing_slicing, reason = "a measurement that cannot go on fails")]
+
 use antiphon_engine::{
     Body, Command, Effect, Effects, End, Engine, Gate, Handle, InboxKey, Limits, Now, Peer, Record, Role, Submit,
     Urgency,
@@ -34,6 +36,8 @@ impl Effects for Sink {
     }
 
     fn release(&mut self, _: Handle) {}
+
+    fn entomb(&mut self, _: CallId) {}
 
     fn emit(&mut self, _: Gate, effect: Effect) {
         match effect {

@@ -27,6 +27,8 @@ pub(crate) const SUSPECT: u8 = 2;
 pub(crate) const OVERDUE: u8 = 4;
 /// It stands in its inbox's list of unacknowledged outcomes.
 pub(crate) const OUTSTANDING: u8 = 8;
+/// One of its bases was written to the journal's cold log, where it may be found again after the call is forgotten.
+pub(crate) const COLD: u8 = 32;
 /// Its submission waits for no acceptance.
 pub(crate) const AWAITED: u8 = 16;
 

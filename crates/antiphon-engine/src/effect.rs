@@ -67,6 +67,9 @@ pub trait Effects {
     /// The base record or body at `handle` is not needed any more.
     fn release(&mut self, handle: Handle);
 
+    /// A call is forgotten whose older records may outlive its newest in the journal: leaves word that it is.
+    fn entomb(&mut self, id: CallId);
+
     /// Tells a peer something, once `gate` allows.
     fn emit(&mut self, gate: Gate, effect: Effect);
 }

@@ -36,6 +36,8 @@ pub enum Kind {
     InboxRemoved = 9,
     /// [`Record::Horizon`]
     Horizon = 10,
+    /// [`Record::Entombed`]
+    Entombed = 11,
 }
 
 impl Kind {
@@ -51,6 +53,7 @@ impl Kind {
             8 => Self::Forgotten,
             9 => Self::InboxRemoved,
             10 => Self::Horizon,
+            11 => Self::Entombed,
             _ => return None,
         })
     }
@@ -115,6 +118,14 @@ pub enum Record<'a> {
     Horizon {
         /// Milliseconds since 1970.
         ms: u64,
+    },
+    /// A settled call was forgotten while older records of it may still stand in the cold log. A base, needed until
+    /// those are gone: without it, replay would find the call unsettled again.
+    Entombed {
+        /// The call.
+        id: CallId,
+        /// The records that it covers have lower numbers than this.
+        until: u64,
     },
     /// A named inbox and what it held is gone.
     InboxRemoved {
@@ -205,6 +216,7 @@ impl Record<'_> {
             Self::Forgotten { .. } => Kind::Forgotten,
             Self::InboxRemoved { .. } => Kind::InboxRemoved,
             Self::Horizon { .. } => Kind::Horizon,
+            Self::Entombed { .. } => Kind::Entombed,
         }
     }
 
@@ -217,6 +229,7 @@ impl Record<'_> {
             Self::Leased { id, .. }
             | Self::Returned { id, .. }
             | Self::Acknowledged { id }
+            | Self::Entombed { id, .. }
             | Self::Forgotten { id } => id.to_bytes(),
             Self::Started { .. } | Self::InboxOpened { .. } | Self::InboxRemoved { .. } | Self::Horizon { .. } => {
                 [0; 16]
@@ -252,6 +265,7 @@ impl Record<'_> {
             Self::Settled(record) => record.encode(&mut to),
             Self::InboxOpened { name } | Self::InboxRemoved { name } => to.text(name),
             Self::Horizon { ms } => to.u64(*ms),
+            Self::Entombed { until, .. } => to.u64(*until),
             Self::Acknowledged { .. } | Self::Forgotten { .. } => {}
         }
     }
@@ -287,6 +301,7 @@ impl Record<'_> {
             Kind::Acknowledged => Record::Acknowledged { id },
             Kind::InboxOpened => Record::InboxOpened { name: name(&mut from)? },
             Kind::Forgotten => Record::Forgotten { id },
+            Kind::Entombed => Record::Entombed { id, until: from.u64()? },
             Kind::Horizon => Record::Horizon { ms: from.u64()? },
             Kind::InboxRemoved => Record::InboxRemoved { name: name(&mut from)? },
         })

@@ -1,6 +1,6 @@
 //! From the journal's records back to the state they describe. Replay runs no policy: it puts down what was decided.
 
-use crate::call::{Attempt, Call, DURABLE, NONE, OUTSTANDING, SUSPECT};
+use crate::call::{Attempt, COLD, Call, DURABLE, NONE, OUTSTANDING, SUSPECT};
 use crate::effect::{Body, Effects, Handle, Role, Urgency};
 use crate::inbox::InboxKey;
 use crate::record::{Progress, Record, Settled, Submitted};
@@ -31,15 +31,16 @@ impl Replay {
         Self { engine: Engine::new(limits, seed, now), leases: HashMap::default() }
     }
 
-    /// Puts down one record, found at `handle`. Records must come in the order in which they were appended.
-    pub fn apply(&mut self, record: Record<'_>, handle: Handle) {
+    /// Puts down one record, found at `handle`, in the cold log or not. Records must come in the order in which they
+    /// were appended.
+    pub fn apply(&mut self, record: Record<'_>, handle: Handle, cold: bool) {
         match record {
             Record::Started { epoch, wall_ms } => {
                 self.engine.epoch = self.engine.epoch.max(epoch);
                 self.engine.started = handle;
                 self.clock(wall_ms);
             }
-            Record::Submitted(record) => self.submitted(record.into_owned(), handle),
+            Record::Submitted(record) => self.submitted(record.into_owned(), handle, cold),
             Record::Leased { id, lease, incarnation, worker, attempt, wall_ms } => {
                 self.clock(wall_ms);
                 self.leased(id, HeldOver { lease, incarnation, worker, attempt }, wall_ms);
@@ -47,7 +48,7 @@ impl Replay {
             Record::Returned { id, due_ms, progress, ended } => {
                 self.returned(id, due_ms, progress, ended.map(Cow::into_owned));
             }
-            Record::Settled(record) => self.settled(record.into_owned(), handle),
+            Record::Settled(record) => self.settled(record.into_owned(), handle, cold),
             Record::Acknowledged { id } => {
                 if let Some(index) = self.engine.calls.find(id) {
                     self.engine.calls.get_mut(index).inbox = NONE;
@@ -59,7 +60,7 @@ impl Replay {
                     inbox.handle = handle;
                 }
             }
-            Record::Forgotten { id } => {
+            Record::Forgotten { id } | Record::Entombed { id, .. } => {
                 if let Some(index) = self.engine.calls.find(id) {
                     self.drop_call(index);
                 }
@@ -108,6 +109,10 @@ impl Replay {
         self.engine.calls.insert(call)
     }
 
+    fn was_cold(&self, id: CallId) -> bool {
+        self.engine.calls.find(id).is_some_and(|index| self.engine.calls.get(index).has(COLD))
+    }
+
     fn inbox(&mut self, inbox: Option<&(InboxKey, u64)>, settled: bool) -> (u32, u64) {
         match inbox {
             // An outcome for an anonymous inbox may have been acknowledged long ago; its caller asks for what it
@@ -118,7 +123,8 @@ impl Replay {
         }
     }
 
-    fn submitted(&mut self, record: Submitted, handle: Handle) {
+    fn submitted(&mut self, record: Submitted, handle: Handle, cold: bool) {
+        let cold = cold || self.was_cold(record.id);
         self.clock(record.submitted_ms);
         let route = self.route(&record.route);
         let (inbox, tag) = self.inbox(record.inbox.as_ref(), false);
@@ -141,7 +147,7 @@ impl Replay {
             started,
             failed,
             state: State::Scheduled,
-            flags: DURABLE | if suspect { SUSPECT } else { 0 },
+            flags: DURABLE | if suspect { SUSPECT } else { 0 } | if cold { COLD } else { 0 },
             lost,
             reason: 0,
         });
@@ -181,7 +187,8 @@ impl Replay {
         }
     }
 
-    fn settled(&mut self, record: Settled, handle: Handle) {
+    fn settled(&mut self, record: Settled, handle: Handle, cold: bool) {
+        let cold = cold || self.was_cold(record.id);
         self.clock(record.settled_ms);
         let known = self.engine.calls.find(record.id);
         let (arguments, mut history) = known.map_or((Handle::NONE, Vec::new()), |index| {
@@ -214,7 +221,7 @@ impl Replay {
             started: record.progress.started,
             failed: record.progress.failed,
             state: record.state,
-            flags: DURABLE,
+            flags: DURABLE | if cold { COLD } else { 0 },
             lost: record.progress.lost,
             reason: record.reason,
         });

@@ -2,7 +2,7 @@
 //! What a connected or named inbox has not acknowledged is kept until it has.
 
 use crate::Engine;
-use crate::call::{DURABLE, NONE, OUTSTANDING, OVERDUE};
+use crate::call::{COLD, DURABLE, NONE, OUTSTANDING, OVERDUE};
 use crate::effect::{Body, Effects, Gate, Handle, Role, Urgency};
 use crate::limits::OUTCOME_OVERHEAD_BYTES;
 use crate::record::Record;
@@ -85,6 +85,9 @@ impl Engine {
         }
         if let Some((key, _)) = key {
             self.keyed.remove(procedure, &key, index);
+        }
+        if self.calls.get(index).has(COLD) {
+            effects.entomb(id);
         }
         let arguments = self.calls.extra(index).map_or(Handle::NONE, |extra| extra.arguments);
         for body in [handle, arguments] {

@@ -1,3 +1,6 @@
 //! The embedded broker, in memory and on a directory.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+mod compaction;
 mod conformance;
+mod full;

@@ -81,8 +81,9 @@ fn kinds_keep_their_numbers() {
         Kind::Forgotten,
         Kind::InboxRemoved,
         Kind::Horizon,
+        Kind::Entombed,
     ];
-    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
 }
 
 proptest! {

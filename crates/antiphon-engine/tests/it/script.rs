@@ -69,6 +69,8 @@ impl Effects for Scribe {
         self.released.push(handle);
     }
 
+    fn entomb(&mut self, _: CallId) {}
+
     fn emit(&mut self, gate: Gate, effect: Effect) {
         self.effects.push((gate, effect));
     }
@@ -272,7 +274,7 @@ impl World {
     pub fn restart(&mut self) {
         let mut replay = Replay::new(self.limits.clone(), 8, Now::default());
         for kept in self.scribe.records.clone() {
-            replay.apply(Record::decode(kept.kind, kept.key, &kept.head).unwrap(), kept.handle);
+            replay.apply(Record::decode(kept.kind, kept.key, &kept.head).unwrap(), kept.handle, false);
         }
         let mut live = Vec::new();
         self.engine = replay.finish(self.now, &mut self.scribe, |handle| live.push(handle));
