@@ -1,0 +1,14 @@
+//! The rules of the client and the worker, against a broker that does only what a test says, and against the embedded
+//! one.
+
+mod client;
+mod connection;
+mod context;
+mod delivery;
+mod drain;
+mod fake;
+mod overflow;
+mod service;
+mod url;
+mod waiting;
+mod worker;

@@ -1,0 +1,89 @@
+//! What happens when the broker takes no more, and how acknowledgements are gathered.
+
+use crate::fake::Fake;
+use antiphon::{Antiphon, CallBuilder, Failure, Payload};
+use antiphon_broker::Event;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+fn call(antiphon: &Antiphon) -> CallBuilder<Payload, Payload, Failure> {
+    antiphon.call_raw("a.b", Payload::json("1"))
+}
+
+#[tokio::test]
+async fn calls_of_one_batch_are_submitted_in_one() {
+    let fake = Fake::new();
+    let antiphon = fake.antiphon();
+    // The first use opens the caller.
+    drop(call(&antiphon).send());
+    fake.submission().await;
+    let submitting = tokio::spawn({
+        let antiphon = antiphon.clone();
+        async move { antiphon.submit_all((0..100).map(|_| call(&antiphon))).await }
+    });
+    for _ in 0..100 {
+        let submission = fake.submission().await;
+        fake.accept(&submission);
+    }
+    assert!(submitting.await.unwrap().into_iter().all(|submitted| submitted.is_ok()));
+    assert_eq!(fake.kept().batches, [1, 100]);
+}
+
+#[tokio::test]
+async fn what_the_broker_does_not_take_is_offered_again_in_order() {
+    let fake = Fake::new();
+    fake.kept().room = Some(1);
+    let antiphon = fake.antiphon();
+    let calls: Vec<_> = (0..4).map(|_| call(&antiphon).send()).collect();
+    let mut order = vec![fake.submission().await.call.id];
+    for _ in 0..3 {
+        fake.kept().room = Some(1);
+        fake.tell(Event::Writable);
+        order.push(fake.submission().await.call.id);
+    }
+    assert_eq!(order, calls.iter().map(antiphon::SubmittedCall::id).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn submissions_wait_when_too_many_calls_are_kept() {
+    let fake = Fake::new();
+    fake.kept().room = Some(0);
+    let antiphon = fake.antiphon();
+    let kept: Vec<_> = (0..4096).map(|_| call(&antiphon).send()).collect();
+    let mut submitting = pin!(call(&antiphon).submit());
+    assert!(submitting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    // The caller opens on the runtime.
+    tokio::task::yield_now().await;
+    fake.kept().room = None;
+    fake.tell(Event::Writable);
+    assert_eq!(fake.kept().submissions.len(), kept.len());
+    assert!(submitting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let last = fake.kept().submissions.pop_back().unwrap();
+    fake.accept(&last);
+    assert_eq!(submitting.await.unwrap().id(), last.call.id);
+}
+
+#[tokio::test]
+async fn acknowledgements_are_gathered_into_batches() {
+    let fake = Fake::new();
+    let antiphon = fake.antiphon();
+    for number in 1..=65 {
+        let call = call(&antiphon).send();
+        fake.reply(&fake.submission().await, "1");
+        assert!(fake.kept().acknowledged.len() == usize::from(number > 64));
+        call.await.unwrap();
+    }
+    assert_eq!(fake.kept().acknowledged[0].len(), 64);
+    antiphon.close().await;
+    assert_eq!(fake.kept().acknowledged[1].len(), 1);
+}
+
+#[tokio::test]
+async fn large_outcomes_are_acknowledged_at_once() {
+    let fake = Fake::new();
+    let antiphon = fake.antiphon();
+    let call = call(&antiphon).send();
+    fake.reply(&fake.submission().await, &"1".repeat(300 << 10));
+    call.await.unwrap();
+    assert_eq!(fake.kept().acknowledged.len(), 1);
+}
