@@ -60,6 +60,8 @@ const ROWS: &[Row] = &[
     row(CLI, ALL, ALL),
     row("antiphon-examples", &["antiphon", "antiphon-server"], &[]),
     row("antiphon-bench", ALL, ALL),
+    // Whatever decodes bytes that somebody else may have written.
+    row("antiphon-fuzz", &["antiphon-engine", "antiphon-journal", "antiphon-wire"], &["antiphon-protocol"]),
     row("xtask", &[], &[]),
 ];
 

@@ -1,7 +1,7 @@
 //! The steps of `cargo xtask ci`: one line each, all of them run, all failures listed at the end.
 
 use crate::workspace::Workspace;
-use crate::{arrows, budgets, code_map, files, first_build, words};
+use crate::{arrows, budgets, code_map, files, first_build, links, words};
 use anyhow::{Context, bail};
 use std::io::Write;
 use std::path::Path;
@@ -28,8 +28,9 @@ pub fn run(root: &Path) -> anyhow::Result<()> {
         cargo(root, &["test", "--locked", "--workspace", "--lib", "--bins", "--tests", "--examples"], &[])
     });
     steps.step("doc tests", || cargo(root, &["test", "--locked", "--workspace", "--doc"], &[]));
+    // The program's own pages would overwrite those of the library of the same name.
     steps.step("docs", || {
-        cargo(root, &["doc", "--locked", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])
+        cargo(root, &["doc", "--locked", "--workspace", "--no-deps", "--lib"], &[("RUSTDOCFLAGS", "-D warnings")])
     });
     steps.step("first build", || first_build::measure(root));
     steps.finish()
@@ -56,6 +57,11 @@ fn rule_steps(steps: &mut Steps, root: &Path) {
         let workspace = Workspace::read(root)?;
         let crates = workspace.crates();
         none_of(code_map::check(root, &crates)?, format!("{} crates", crates.len()))
+    });
+    steps.step("links", || {
+        let mut texts = files::read(root, &["docs", "crates", "examples", "bench", "fuzz"], "md")?;
+        texts.extend(files::beside(root, "md")?);
+        none_of(links::check(root, &texts), format!("{} pages", texts.len()))
     });
     steps.step("budgets", || {
         let (violations, remark) = budgets::check(root)?;

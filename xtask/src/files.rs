@@ -29,6 +29,18 @@ pub fn read(root: &Path, directories: &[&str], extension: &str) -> anyhow::Resul
     Ok(files)
 }
 
+/// The files with this extension in the root itself.
+pub fn beside(root: &Path, extension: &str) -> anyhow::Result<Vec<TextFile>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(root).with_context(|| format!("listing {}", root.display()))? {
+        let path = entry?.path();
+        if path.is_file() && path.extension().is_some_and(|found| found == extension) {
+            files.push(read_one(root, path)?);
+        }
+    }
+    Ok(files)
+}
+
 fn walk(root: &Path, directory: &Path, extension: &str, files: &mut Vec<TextFile>) -> anyhow::Result<()> {
     let entries = fs::read_dir(directory).with_context(|| format!("listing {}", directory.display()))?;
     for entry in entries {

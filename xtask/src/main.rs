@@ -6,6 +6,7 @@ mod ci;
 mod code_map;
 mod files;
 mod first_build;
+mod links;
 mod words;
 mod workspace;
 
