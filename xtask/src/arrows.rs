@@ -62,6 +62,7 @@ const ROWS: &[Row] = &[
     row("antiphon-bench", ALL, ALL),
     // Whatever decodes bytes that somebody else may have written.
     row("antiphon-fuzz", &["antiphon-engine", "antiphon-journal", "antiphon-wire"], &["antiphon-protocol"]),
+    row("antiphon-fuzz", &["antiphon-engine", "antiphon-journal", "antiphon-wire"], &[]),
     row("xtask", &[], &[]),
 ];
 
