@@ -4,6 +4,7 @@ use crate::procedure::{Parameter, Procedure};
 use crate::service::Service;
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
+use syn::Ident;
 
 /// The client of a service.
 pub fn expand(service: &Service) -> TokenStream {
@@ -69,10 +70,11 @@ fn constant(service: &Service, procedure: &Procedure) -> TokenStream {
     let arguments = procedure.arguments(&service.ident);
     let Procedure { value, error, .. } = procedure;
     let constructor = match (procedure.options.raw, procedure.parameters.is_empty()) {
-        (Some(_), _) => quote!(raw),
-        (None, true) => quote!(without_parameters),
-        (None, false) => quote!(new),
+        (Some(_), _) => "raw",
+        (None, true) => "without_parameters",
+        (None, false) => "new",
     };
+    let constructor = Ident::new(constructor, procedure.method.span());
     let setters = procedure.options.setters();
     let about = format!("The procedure `{name}`.");
     // At the method, so that a type which cannot travel is reported there.

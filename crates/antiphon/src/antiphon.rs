@@ -192,7 +192,6 @@ impl Antiphon {
     }
 
     /// A worker, to be given services and started.
-    #[must_use]
     pub fn worker(&self) -> WorkerBuilder {
         WorkerBuilder::new(self.clone())
     }

@@ -7,6 +7,10 @@ use serde::de::DeserializeOwned;
 
 /// An error that a procedure may return. Derive it for enums with `#[derive(antiphon::Failure)]`; [`Failure`] itself
 /// is one for procedures that need no error of their own.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an error that a procedure may return",
+    note = "derive `antiphon::Failure` for it, or return `antiphon::Failure` itself"
+)]
 pub trait ProcedureError: Sized + Send + 'static {
     /// What kind of failure it is.
     fn code(&self) -> Code;

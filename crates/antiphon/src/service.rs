@@ -64,7 +64,6 @@ where
     }
 
     fn start(&self, _: usize, attempt: Attempt) {
-        let run = self.run.clone();
-        attempt.run_with(Codec::UNTYPED, move |context, payload| run(context, payload));
+        attempt.run_with(Codec::UNTYPED, self.run.clone());
     }
 }

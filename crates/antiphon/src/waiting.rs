@@ -82,6 +82,9 @@ pub fn as_completed<V, E>(calls: impl IntoIterator<Item = SubmittedCall<V, E>>) 
     AsCompleted { calls: entries, woken, left }
 }
 
+/// A call's place among many, counted from 0, and its result.
+type Completed<V, E> = (usize, Result<V, CallError<E>>);
+
 /// Calls as they complete, from [`as_completed`]. One wake looks at one call, however many there are.
 pub struct AsCompleted<V, E> {
     calls: Vec<Option<(SubmittedCall<V, E>, Waker)>>,
@@ -91,11 +94,11 @@ pub struct AsCompleted<V, E> {
 
 impl<V, E> AsCompleted<V, E> {
     /// The next call that completes: its place among the calls, counted from 0, and its result. `None` after the last.
-    pub async fn next(&mut self) -> Option<(usize, Result<V, CallError<E>>)> {
+    pub async fn next(&mut self) -> Option<Completed<V, E>> {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<(usize, Result<V, CallError<E>>)>> {
+    fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Completed<V, E>>> {
         if self.left == 0 {
             return Poll::Ready(None);
         }

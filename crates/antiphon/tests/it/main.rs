@@ -1,5 +1,6 @@
 //! The rules of the client and the worker, against a broker that does only what a test says, and against the embedded
 //! one.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod client;
 mod connection;
@@ -8,6 +9,7 @@ mod delivery;
 mod drain;
 mod fake;
 mod overflow;
+mod remote;
 mod service;
 mod url;
 mod waiting;
