@@ -138,8 +138,8 @@ pub struct Report {
     pub settlement: Settlement,
 }
 
-/// Why a broker could not be opened.
-#[derive(Clone, Debug, thiserror::Error)]
+/// Why a broker could not be opened. Printed with `{:?}`, as by a `main` that returns it, it is the same text.
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// Not reachable now; trying again may work.
@@ -161,4 +161,10 @@ pub enum OpenError {
     /// The data directory cannot be used: unreadable, damaged, of a newer format, full.
     #[error("{0}")]
     Storage(String),
+}
+
+impl std::fmt::Debug for OpenError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, formatter)
+    }
 }
