@@ -3,7 +3,7 @@
 use crate::CallError;
 use crate::outgoing::Outgoing;
 use crate::procedure::Reading;
-use crate::session::Session;
+use crate::session::{Crowded, Session};
 use antiphon_broker::Wants;
 use antiphon_protocol::Tag;
 use std::future::Future;
@@ -42,7 +42,7 @@ impl<V, E> Future for AwaitedCall<V, E> {
                     self.stage = Stage::Waiting(outgoing);
                     return Poll::Pending;
                 }
-                self.session.send(*outgoing, Wants::Outcome).tag
+                self.session.send(*outgoing, Wants::Outcome, Crowded::Keep).tag
             }
             Stage::Done => panic!("a call was polled after it had ended"),
         };

@@ -5,7 +5,7 @@ use crate::call_error::Ending;
 use crate::inbox::Inbox;
 use crate::outgoing::Outgoing;
 use crate::procedure::{Codec, Procedure};
-use crate::session::Session;
+use crate::session::{Crowded, Session};
 use crate::submitted::{SubmittedCall, Submitting};
 use crate::{Antiphon, CallError};
 use antiphon_broker::Wants;
@@ -194,11 +194,16 @@ impl<A, V, E> CallBuilder<A, V, E> {
         Submitting::new(session, reading, self.outgoing(None))
     }
 
-    /// Submits it without waiting for the broker to have it: [`SubmittedCall::accepted`] tells. Never waits; a broker
-    /// that takes no more makes calls queue up in this process.
+    /// Submits it without waiting for the broker to have it: [`SubmittedCall::accepted`] tells. Never waits: when the
+    /// broker takes no more, calls queue up in this process, and from 4,096 of them on they are refused with
+    /// `RESOURCE_EXHAUSTED`.
     pub fn send(self) -> SubmittedCall<V, E> {
+        self.send_now(Crowded::Refuse)
+    }
+
+    fn send_now(self, crowded: Crowded) -> SubmittedCall<V, E> {
         let (session, reading) = (Arc::clone(&self.session), self.codec.reading);
-        let sent = session.send(self.outgoing(None), Wants::AcceptanceAndOutcome);
+        let sent = session.send(self.outgoing(None), Wants::AcceptanceAndOutcome, crowded);
         SubmittedCall::new(session, reading, sent)
     }
 
@@ -224,7 +229,7 @@ impl<A, V, E> CallBuilder<A, V, E> {
     pub(crate) async fn send_when_possible(self) -> SubmittedCall<V, E> {
         let session = Arc::clone(&self.session);
         poll_fn(|context| session.poll_room(context)).await;
-        self.send()
+        self.send_now(Crowded::Keep)
     }
 
     pub(crate) fn into_parts(self) -> (Arc<Session>, crate::procedure::Reading<V, E>, Outgoing) {
@@ -278,7 +283,7 @@ impl<A, V, E> IntoFuture for CallBuilder<A, V, E> {
 /// Submits a call whose outcome nobody here waits for.
 async fn accepted<E>(session: &Arc<Session>, outgoing: Outgoing, wants: Wants) -> Result<CallId, CallError<E>> {
     poll_fn(|context| session.poll_room(context)).await;
-    let sent = session.send(outgoing, wants);
+    let sent = session.send(outgoing, wants, Crowded::Keep);
     let accepted = poll_fn(|context| session.poll_accepted(sent.tag, context)).await;
     session.abandon(sent.tag, false);
     match accepted {

@@ -34,6 +34,8 @@
 //! The library needs a tokio runtime with time enabled (and I/O for `antiphon://`); a current-thread one will do. It
 //! installs no signal handler, panic hook or other global state.
 
+mod absence;
+mod acknowledgements;
 mod address;
 mod antiphon;
 mod attempt;
@@ -48,6 +50,7 @@ mod inbox;
 mod inspection;
 mod leases;
 mod outgoing;
+mod overflow;
 mod pending;
 mod procedure;
 mod renewal;

@@ -2,30 +2,21 @@
 //! gathers acknowledgements. What the broker tells is in `tidings.rs`.
 
 use crate::CallFailure;
-use crate::call_error::Ending;
+use crate::acknowledgements::Acknowledgements;
+use crate::call_error::{Ending, SettledCall};
 use crate::id::{IdSource, random};
 use crate::inbox::Deliveries;
 use crate::outgoing::Outgoing;
+use crate::overflow::Overflow;
 use crate::pending::{Pending, PendingCall};
 use antiphon_broker::{Broker, Caller, Inbox, Sink, Submission, Wants};
 use antiphon_protocol::{Call, CallId, CallerId, CancelAnswer, Code, Durability, Epoch, Failure, Tag};
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
-
-/// How many calls wait in this process for a broker that takes no more; further ones wait to be submitted. Enough to
-/// keep any broker busy when it can go on, and few enough that the broker's own limits are what users meet.
-const OVERFLOW_CALLS_MAX: usize = 4096;
-/// The same in bytes of arguments.
-const OVERFLOW_BYTES_MAX: usize = 64 << 20;
-/// Acknowledgements are sent this many at a time: one more frame per this many calls costs nothing.
-const ACKNOWLEDGEMENTS_MAX: usize = 64;
-/// Or when the broker keeps this many bytes of outcomes only for them.
-const ACKNOWLEDGED_BYTES_MAX: usize = 256 << 10;
 
 thread_local! {
     /// The batch of a single call, kept for its capacity.
@@ -45,16 +36,11 @@ pub(crate) struct State {
     pub(crate) link: Link,
     pub(crate) pending: Pending,
     pub(crate) ids: IdSource,
-    /// Calls that the broker did not take yet, in their order.
-    overflow: VecDeque<Submission>,
-    overflow_bytes: usize,
-    /// Who waits for room in the overflow.
-    room: Vec<Waker>,
+    overflow: Overflow,
     /// Attachments and cancellations from before the caller was open.
     attachments: Vec<(CallId, Tag)>,
     cancellations: Vec<CallId>,
-    pub(crate) acknowledgements: Vec<CallId>,
-    acknowledged_bytes: usize,
+    pub(crate) acknowledgements: Acknowledgements,
     pub(crate) cancels: HashMap<CallId, Vec<oneshot::Sender<CancelAnswer>>>,
     pub(crate) epoch: Option<Epoch>,
     /// How often the connection broke.
@@ -62,7 +48,7 @@ pub(crate) struct State {
     /// How often the broker said that it takes more.
     pub(crate) writable: u64,
     /// Whether deadlines are watched here, because no broker does now.
-    watching: bool,
+    pub(crate) watching: bool,
     /// Where outcomes go in a named inbox; elsewhere they end pending calls.
     pub(crate) deliveries: Option<Deliveries>,
 }
@@ -86,6 +72,15 @@ impl Link {
             Self::Closed | Self::Opening | Self::Ended(_) => None,
         }
     }
+}
+
+/// What to do with a call when the broker takes no more and too many are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Crowded {
+    /// Refuse it: whoever sends it cannot wait.
+    Refuse,
+    /// Keep it: its sender has waited for room.
+    Keep,
 }
 
 /// A call that was handed over.
@@ -116,13 +111,10 @@ impl Session {
             link: Link::Closed,
             pending: Pending::default(),
             ids: IdSource::new(),
-            overflow: VecDeque::new(),
-            overflow_bytes: 0,
-            room: Vec::new(),
+            overflow: Overflow::default(),
             attachments: Vec::new(),
             cancellations: Vec::new(),
-            acknowledgements: Vec::new(),
-            acknowledged_bytes: 0,
+            acknowledgements: Acknowledgements::default(),
             cancels: HashMap::new(),
             epoch: None,
             era: 0,
@@ -139,12 +131,16 @@ impl Session {
     }
 
     /// Hands one call over, or keeps it until the broker takes it.
-    pub(crate) fn send(self: &Arc<Self>, outgoing: Outgoing, wants: Wants) -> Sent {
+    pub(crate) fn send(self: &Arc<Self>, outgoing: Outgoing, wants: Wants, crowded: Crowded) -> Sent {
         let mut state = self.lock();
         let (sent, submission) = self.enter(&mut state, outgoing, wants);
         let Some(submission) = submission else { return sent };
         let Some((caller, seen)) = self.ready(&mut state) else {
-            state.keep(submission);
+            if crowded == Crowded::Refuse && !state.overflow.has_room() {
+                state.refuse_crowded(sent);
+            } else {
+                state.overflow.keep(submission);
+            }
             return sent;
         };
         drop(state);
@@ -167,7 +163,7 @@ impl Session {
             batch.extend(submission);
         }
         let Some((caller, seen)) = self.ready(&mut state) else {
-            batch.into_iter().for_each(|submission| state.keep(submission));
+            batch.into_iter().for_each(|submission| state.overflow.keep(submission));
             return all;
         };
         drop(state);
@@ -221,7 +217,7 @@ impl Session {
         while !batch.is_empty() {
             let mut state = self.lock();
             if state.writable == seen || !state.overflow.is_empty() {
-                batch.drain(..).for_each(|submission| state.keep(submission));
+                batch.drain(..).for_each(|submission| state.overflow.keep(submission));
                 return;
             }
             seen = state.writable;
@@ -236,24 +232,20 @@ impl Session {
             let mut state = self.lock();
             let Some(caller) = state.link.caller() else { return };
             let seen = state.writable;
-            let mut batch = Vec::from(std::mem::take(&mut state.overflow));
-            state.overflow_bytes = 0;
+            let mut batch = state.overflow.take_all();
             drop(state);
             if !batch.is_empty() {
                 caller.submit(&mut batch);
             }
             let mut state = self.lock();
             let again = !batch.is_empty() && state.writable != seen;
-            for submission in batch.into_iter().rev() {
-                state.overflow_bytes += submission.call.payload.bytes.len();
-                state.overflow.push_front(submission);
-            }
+            state.overflow.put_back(batch);
             if again {
                 continue;
             }
-            let room = if state.has_room() { std::mem::take(&mut state.room) } else { Vec::new() };
+            let waiting = state.overflow.take_waiting();
             drop(state);
-            room.into_iter().for_each(Waker::wake);
+            waiting.into_iter().for_each(Waker::wake);
             return;
         }
     }
@@ -261,10 +253,10 @@ impl Session {
     /// Waits until one more call may be kept here.
     pub(crate) fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if state.has_room() || matches!(state.link, Link::Ended(_)) {
+        if state.overflow.has_room() || matches!(state.link, Link::Ended(_)) {
             return Poll::Ready(());
         }
-        state.room.push(context.waker().clone());
+        state.overflow.wait(context.waker());
         Poll::Pending
     }
 
@@ -304,13 +296,13 @@ impl Session {
     /// What was kept never runs; the next call tries to open again.
     fn fail_opening(&self, reason: &str) {
         let mut state = self.lock();
-        state.link = Link::Closed;
-        state.overflow.clear();
-        state.overflow_bytes = 0;
+        if matches!(state.link, Link::Opening) {
+            state.link = Link::Closed;
+        }
         state.attachments.clear();
         state.cancellations.clear();
         state.cancels.clear();
-        let mut wakers = std::mem::take(&mut state.room);
+        let mut wakers = state.overflow.clear();
         for call in state.pending.waiting() {
             let failure = CallFailure::new(call.id, Failure::new(Code::Unavailable, reason.to_owned()));
             let attached = call.accepted.is_some();
@@ -436,85 +428,36 @@ impl Session {
         let due = self.lock().take_owed();
         acknowledge(due);
     }
-
-    /// Watches deadlines here while no broker does: once a connection breaks, until it is back.
-    pub(crate) fn watch_deadlines(self: &Arc<Self>, state: &mut State) {
-        if std::mem::replace(&mut state.watching, true) {
-            return;
-        }
-        let weak = Arc::downgrade(self);
-        drop(self.runtime.spawn(async move {
-            /// Late enough that a broker which comes back in time answers first.
-            const STEP: std::time::Duration = std::time::Duration::from_millis(250);
-            loop {
-                tokio::time::sleep(STEP).await;
-                let Some(session) = weak.upgrade() else { return };
-                if !session.expire(Instant::now()) {
-                    return;
-                }
-            }
-        }));
-    }
-
-    /// Ends what is past its deadline; false when the broker watches again.
-    fn expire(&self, now: Instant) -> bool {
-        let mut wakers = Vec::new();
-        let mut state = self.lock();
-        if !matches!(state.link, Link::Away(_)) {
-            state.watching = false;
-            return false;
-        }
-        for call in state.pending.waiting().filter(|call| call.deadline.is_some_and(|deadline| deadline <= now)) {
-            let failure = Failure::new(Code::DeadlineExceeded, "the deadline passed while the broker was away");
-            call.ending = Some(Ending::Unknown(CallFailure::new(call.id, failure.may_have_run())));
-            wakers.extend(call.waker.take());
-        }
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-        true
-    }
 }
 
 impl State {
-    fn has_room(&self) -> bool {
-        self.overflow.len() < OVERFLOW_CALLS_MAX && self.overflow_bytes < OVERFLOW_BYTES_MAX
-    }
-
-    /// Keeps a call that the broker did not take. A caller that cannot wait may go over the bound by one call each.
-    fn keep(&mut self, submission: Submission) {
-        self.overflow_bytes += submission.call.payload.bytes.len();
-        self.overflow.push_back(submission);
+    /// A call that can neither be kept nor wait.
+    fn refuse_crowded(&mut self, sent: Sent) {
+        let text = "the broker takes no more calls now, and too many wait in this process: use submit, which waits";
+        let failure = CallFailure::new(sent.id, Failure::new(Code::ResourceExhausted, text));
+        if let Some(call) = self.pending.find(sent.tag) {
+            call.ending = Some(Ending::Refused(failure));
+        }
     }
 
     /// Notes that an outcome is handled. Gives back what is to be acknowledged now, and by whom.
-    fn owe(&mut self, settled: &crate::SettledCall) -> Option<(Arc<dyn Caller>, Vec<CallId>)> {
-        self.acknowledgements.push(settled.id);
-        if let antiphon_protocol::Outcome::Reply(payload) = &settled.outcome {
-            self.acknowledged_bytes += payload.bytes.len();
-        }
-        let enough =
-            self.acknowledgements.len() >= ACKNOWLEDGEMENTS_MAX || self.acknowledged_bytes >= ACKNOWLEDGED_BYTES_MAX;
-        if enough { self.take_owed() } else { None }
+    fn owe(&mut self, settled: &SettledCall) -> Option<(Arc<dyn Caller>, Vec<CallId>)> {
+        if self.acknowledgements.owe(settled) { self.take_owed() } else { None }
     }
 
     fn take_owed(&mut self) -> Option<(Arc<dyn Caller>, Vec<CallId>)> {
-        if self.acknowledgements.is_empty() {
-            return None;
-        }
         let caller = self.link.caller()?;
-        self.acknowledged_bytes = 0;
-        Some((caller, std::mem::take(&mut self.acknowledgements)))
+        let owed = self.acknowledgements.take();
+        (!owed.is_empty()).then_some((caller, owed))
     }
 
-    /// Forgets everything that is on its way; the session has ended.
+    /// Forgets everything that is on its way, because the session has ended; gives back whom to wake.
     pub(crate) fn clear(&mut self) -> Vec<Waker> {
-        self.overflow.clear();
-        self.overflow_bytes = 0;
         self.attachments.clear();
         self.cancellations.clear();
-        self.acknowledgements.clear();
+        drop(self.acknowledgements.take());
         self.cancels.clear();
-        std::mem::take(&mut self.room)
+        self.overflow.clear()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::call_error::{Ending, SettledCall};
 use crate::inspection::Inspection;
 use crate::outgoing::Outgoing;
 use crate::procedure::Reading;
-use crate::session::{Acceptance, Sent, Session};
+use crate::session::{Acceptance, Crowded, Sent, Session};
 use antiphon_broker::Wants;
 use antiphon_protocol::{CallId, CallStatus, CancelAnswer, Failure, Knowledge, State, Tag};
 use std::future::{Future, poll_fn};
@@ -174,7 +174,7 @@ impl<V, E> Future for Submitting<V, E> {
             return Poll::Pending;
         }
         if let Some(outgoing) = self.outgoing.take() {
-            let sent = self.session.send(*outgoing, Wants::AcceptanceAndOutcome);
+            let sent = self.session.send(*outgoing, Wants::AcceptanceAndOutcome, Crowded::Keep);
             self.call = Some(SubmittedCall::new(Arc::clone(&self.session), self.reading, sent));
         }
         let mut call = self.call.take().expect("a submission was polled after it had ended");

@@ -52,9 +52,11 @@ impl Session {
                 if let Some(deliveries) = &mut state.deliveries {
                     after.wakers.extend(deliveries.deliver(settled));
                     after.wakers.extend(state.pending.remove(tag).and_then(|call| call.waker));
-                } else if !state.end(tag, Ending::Settled(settled), after) {
+                } else if state.pending.find(tag).is_some() {
+                    state.end(tag, Ending::Settled(settled), after);
+                } else {
                     // Nobody waits for it any more: the broker need not keep it.
-                    state.acknowledgements.push(id);
+                    state.acknowledgements.owe(&settled);
                     after.acknowledge = true;
                 }
             }
@@ -100,9 +102,9 @@ impl Session {
 }
 
 impl State {
-    /// Ends one call; false when nobody waits for it.
-    fn end(&mut self, tag: Tag, ending: Ending, after: &mut After) -> bool {
-        let Some(call) = self.pending.find(tag) else { return false };
+    /// Ends one call, if somebody waits for it.
+    fn end(&mut self, tag: Tag, ending: Ending, after: &mut After) {
+        let Some(call) = self.pending.find(tag) else { return };
         // The outcome may come again after a reconnect, before it is acknowledged; the first is as good.
         if call.ending.is_none() {
             if let Ending::Settled(settled) = &ending {
@@ -111,7 +113,6 @@ impl State {
             call.ending = Some(ending);
         }
         after.wakers.extend(call.waker.take());
-        true
     }
 
     /// A refused submission never runs; a refused attachment tells nothing about the call.

@@ -1,7 +1,7 @@
 //! What happens when the broker takes no more, and how acknowledgements are gathered.
 
 use crate::fake::Fake;
-use antiphon::{Antiphon, CallBuilder, Failure, Payload};
+use antiphon::{Antiphon, CallBuilder, CallError, Code, Failure, Payload};
 use antiphon_broker::Event;
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -61,6 +61,17 @@ async fn submissions_wait_when_too_many_calls_are_kept() {
     let last = fake.kept().submissions.pop_back().unwrap();
     fake.accept(&last);
     assert_eq!(submitting.await.unwrap().id(), last.call.id);
+}
+
+#[tokio::test]
+async fn what_cannot_wait_is_refused_when_too_many_calls_are_kept() {
+    let fake = Fake::new();
+    fake.kept().room = Some(0);
+    let antiphon = fake.antiphon();
+    let kept: Vec<_> = (0..4096).map(|_| call(&antiphon).send()).collect();
+    let error = call(&antiphon).send().await.unwrap_err();
+    assert!(matches!(error, CallError::Refused(_)) && error.code() == Code::ResourceExhausted);
+    assert!(kept.iter().all(|call| !call.done()));
 }
 
 #[tokio::test]

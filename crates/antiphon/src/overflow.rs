@@ -1,0 +1,65 @@
+//! Calls that the broker did not take yet, in their order and bounded, and who waits for room among them.
+
+use antiphon_broker::Submission;
+use std::collections::VecDeque;
+use std::task::Waker;
+
+/// How many calls wait in this process for a broker that takes no more; further ones wait to be submitted. Enough to
+/// keep any broker busy when it can go on, and few enough that the broker's own limits are what users meet.
+const CALLS_MAX: usize = 4096;
+/// The same in bytes of arguments.
+const BYTES_MAX: usize = 64 << 20;
+
+/// Calls that the broker did not take yet.
+#[derive(Default)]
+pub(crate) struct Overflow {
+    calls: VecDeque<Submission>,
+    bytes: usize,
+    waiting: Vec<Waker>,
+}
+
+impl Overflow {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.calls.len() < CALLS_MAX && self.bytes < BYTES_MAX
+    }
+
+    /// Keeps a call behind the others, also beyond the bound: whoever can wait or refuse has looked before.
+    pub(crate) fn keep(&mut self, call: Submission) {
+        self.bytes += call.call.payload.bytes.len();
+        self.calls.push_back(call);
+    }
+
+    pub(crate) fn take_all(&mut self) -> Vec<Submission> {
+        self.bytes = 0;
+        Vec::from(std::mem::take(&mut self.calls))
+    }
+
+    /// Puts calls before those that came meanwhile.
+    pub(crate) fn put_back(&mut self, calls: Vec<Submission>) {
+        for call in calls.into_iter().rev() {
+            self.bytes += call.call.payload.bytes.len();
+            self.calls.push_front(call);
+        }
+    }
+
+    pub(crate) fn wait(&mut self, waker: &Waker) {
+        if !self.waiting.iter().any(|waiting| waiting.will_wake(waker)) {
+            self.waiting.push(waker.clone());
+        }
+    }
+
+    /// Whom to wake when there is room; nobody while there is none.
+    pub(crate) fn take_waiting(&mut self) -> Vec<Waker> {
+        if self.has_room() { std::mem::take(&mut self.waiting) } else { Vec::new() }
+    }
+
+    /// Forgets the calls; gives back whom to wake.
+    pub(crate) fn clear(&mut self) -> Vec<Waker> {
+        drop(self.take_all());
+        self.take_waiting()
+    }
+}
