@@ -370,8 +370,7 @@ async fn a_hostile_broker_gets_errors_and_the_line_comes_back() {
     let remote = script.remote(options()).await;
     let (caller, mut heard, mut talk) = script.caller(&remote).await;
     let foreign = crate::golden::bytes(|out| out.event(&Event::Lease(lease(0, 0))));
-    let scripts: [&[u8]; 4] =
-        [&u32::MAX.to_le_bytes(), &[2, 0, 0, 0, 0x7f, 0], &[3, 0, 0, 0, 0x20, 0, 1], foreign.unsent()];
+    let scripts: [&[u8]; 4] = [&u32::MAX.to_le_bytes(), &[2, 0, 0, 0, 0x7f, 0], &[3, 0, 0, 0, 0x20, 0, 1], &foreign];
     for bytes in scripts {
         talk.stream.write_all(bytes).await.unwrap();
         let (last, reason) = heard.down().await;
