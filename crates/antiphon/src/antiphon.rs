@@ -2,6 +2,7 @@
 
 use crate::address;
 use crate::call_builder::CallBuilder;
+use crate::context::AttemptState;
 use crate::inbox::{CLOSED, Inbox};
 use crate::inspection::Inspection;
 use crate::outgoing::Outgoing;
@@ -14,26 +15,20 @@ use antiphon_broker::{Broker, Capabilities, Driver, Wants};
 use antiphon_protocol::{CallId, CancelAnswer, Code, Failure, Name, Payload, Route};
 use std::sync::Arc;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 
 /// A connection to a broker; cloning it is cheap and shares the connection. When the last clone and the last call that
 /// is waited for are dropped, the connection closes; submitted calls go on.
 #[derive(Clone)]
 pub struct Antiphon {
     shared: Arc<Shared>,
-    within: Option<Arc<Within>>,
+    /// The attempt on whose behalf calls are made.
+    within: Option<Arc<AttemptState>>,
 }
 
 struct Shared {
     broker: Arc<dyn Broker>,
     session: Arc<Session>,
     runtime: Handle,
-}
-
-/// What calls take over from the call on whose behalf they are made.
-pub(crate) struct Within {
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) trace: Option<Box<str>>,
 }
 
 /// A connection to be made, from [`Antiphon::builder`].
@@ -216,13 +211,13 @@ impl Antiphon {
         &self.shared.runtime
     }
 
-    pub(crate) fn within(&self) -> Option<&Within> {
+    pub(crate) fn within(&self) -> Option<&AttemptState> {
         self.within.as_deref()
     }
 
     /// The same connection, for calls made on behalf of another call.
-    pub(crate) fn for_calls_within(&self, within: Within) -> Self {
-        Self { shared: Arc::clone(&self.shared), within: Some(Arc::new(within)) }
+    pub(crate) fn for_calls_within(&self, attempt: Arc<AttemptState>) -> Self {
+        Self { shared: Arc::clone(&self.shared), within: Some(attempt) }
     }
 }
 

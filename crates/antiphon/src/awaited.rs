@@ -16,18 +16,15 @@ use std::task::{Context, Poll};
 pub struct AwaitedCall<V, E> {
     session: Arc<Session>,
     reading: Reading<V, E>,
-    stage: Stage,
-}
-
-enum Stage {
-    Waiting(Box<Outgoing>),
-    Sent(Tag),
-    Done,
+    /// Until it is handed over.
+    outgoing: Option<Outgoing>,
+    /// From then until its outcome is given.
+    tag: Option<Tag>,
 }
 
 impl<V, E> AwaitedCall<V, E> {
-    pub(crate) fn new(session: Arc<Session>, reading: Reading<V, E>, outgoing: Outgoing) -> Self {
-        Self { session, reading, stage: Stage::Waiting(Box::new(outgoing)) }
+    pub(crate) const fn new(session: Arc<Session>, reading: Reading<V, E>, outgoing: Outgoing) -> Self {
+        Self { session, reading, outgoing: Some(outgoing), tag: None }
     }
 }
 
@@ -35,28 +32,22 @@ impl<V, E> Future for AwaitedCall<V, E> {
     type Output = Result<V, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let tag = match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Sent(tag) => tag,
-            Stage::Waiting(outgoing) => {
-                if self.session.poll_room(context).is_pending() {
-                    self.stage = Stage::Waiting(outgoing);
-                    return Poll::Pending;
-                }
-                self.session.send(*outgoing, Wants::Outcome, Crowded::Keep).tag
-            }
-            Stage::Done => panic!("a call was polled after it had ended"),
-        };
-        // Before the poll, so that a panic in it leaves the call to be dropped.
-        self.stage = Stage::Sent(tag);
+        if self.outgoing.is_some() && self.session.poll_room(context).is_pending() {
+            return Poll::Pending;
+        }
+        if let Some(outgoing) = self.outgoing.take() {
+            self.tag = Some(self.session.send(outgoing, Wants::Outcome, Crowded::Keep).tag);
+        }
+        let tag = self.tag.expect("a call is not polled after it has ended");
         let Poll::Ready(ending) = self.session.poll_ending(tag, context) else { return Poll::Pending };
-        self.stage = Stage::Done;
+        self.tag = None;
         Poll::Ready(ending.read(self.reading))
     }
 }
 
 impl<V, E> Drop for AwaitedCall<V, E> {
     fn drop(&mut self) {
-        if let Stage::Sent(tag) = self.stage {
+        if let Some(tag) = self.tag {
             self.session.abandon(tag, true);
         }
     }

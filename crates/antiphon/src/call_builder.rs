@@ -2,6 +2,7 @@
 
 use crate::awaited::AwaitedCall;
 use crate::call_error::Ending;
+use crate::context::AttemptState;
 use crate::inbox::Inbox;
 use crate::outgoing::Outgoing;
 use crate::procedure::{Codec, Procedure};
@@ -48,7 +49,7 @@ impl<A, V, E> CallBuilder<A, V, E> {
             arguments,
             content_type: procedure.codec.content_type,
             deadline: None,
-            inherited: within.and_then(|within| within.deadline),
+            inherited: within.and_then(AttemptState::until),
             start: Start::Now,
             keys: trace.map(|trace| Box::new(Keys { idempotency: None, trace: Some(trace) })),
             wrong: None,

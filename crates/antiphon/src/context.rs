@@ -1,7 +1,6 @@
 //! What a procedure knows about the call it runs for, and how it learns that it should stop.
 
 use crate::Antiphon;
-use crate::antiphon::Within;
 use antiphon_broker::Lease;
 use antiphon_protocol::{CallId, Code, Failure, LeaseTag};
 use std::fmt;
@@ -26,7 +25,7 @@ pub(crate) struct AttemptState {
     attempts_max: u16,
     pub(crate) deadline: Option<Instant>,
     pub(crate) times_out: Option<Instant>,
-    trace: Option<Box<str>>,
+    pub(crate) trace: Option<Box<str>>,
     stop: AtomicU8,
     stopped: Notify,
 }
@@ -77,6 +76,14 @@ impl AttemptState {
         }
     }
 
+    /// The end of its time: the call's deadline or the attempt's timeout.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        match (self.deadline, self.times_out) {
+            (Some(deadline), Some(timeout)) => Some(deadline.min(timeout)),
+            (deadline, timeout) => deadline.or(timeout),
+        }
+    }
+
     pub(crate) fn has_timed_out(&self) -> bool {
         self.times_out.is_some_and(|until| Instant::now() >= until)
     }
@@ -84,14 +91,7 @@ impl AttemptState {
 
 impl Context {
     pub(crate) fn new(attempt: Arc<AttemptState>, antiphon: &Antiphon) -> Self {
-        let within = Within {
-            deadline: match (attempt.deadline, attempt.times_out) {
-                (Some(one), Some(other)) => Some(one.min(other)),
-                (one, other) => one.or(other),
-            },
-            trace: attempt.trace.clone(),
-        };
-        Self { antiphon: antiphon.for_calls_within(within), attempt }
+        Self { antiphon: antiphon.for_calls_within(Arc::clone(&attempt)), attempt }
     }
 
     /// The call.
@@ -122,8 +122,7 @@ impl Context {
     /// What remains until the call's deadline, or this attempt's timeout if that is sooner; `None` when there is neither.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        let until = self.antiphon.within()?.deadline?;
-        Some(until.saturating_duration_since(Instant::now()))
+        self.attempt.until().map(|until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Whether the attempt should stop: cancelled, out of time, its lease lost, or its worker is done draining.

@@ -105,11 +105,14 @@ impl Leases {
     /// The attempt runs and can be aborted, unless it has ended already.
     pub(crate) fn started(&self, attempt: &AttemptState, abort: AbortHandle) {
         let mut state = self.lock();
+        let asked = attempt.stop() != Stop::No;
         if let Some(running) = state.running.get_mut(&attempt.lease) {
-            if attempt.stop() != Stop::No {
-                abort.abort();
-            }
-            running.abort = Some(abort);
+            running.abort = Some(abort.clone());
+        }
+        drop(state);
+        // Asked before it could be aborted.
+        if asked {
+            abort.abort();
         }
     }
 

@@ -156,13 +156,13 @@ impl<V, E> std::fmt::Debug for SubmittedCall<V, E> {
 pub struct Submitting<V, E> {
     session: Arc<Session>,
     reading: Reading<V, E>,
-    outgoing: Option<Box<Outgoing>>,
+    outgoing: Option<Outgoing>,
     call: Option<SubmittedCall<V, E>>,
 }
 
 impl<V, E> Submitting<V, E> {
-    pub(crate) fn new(session: Arc<Session>, reading: Reading<V, E>, outgoing: Outgoing) -> Self {
-        Self { session, reading, outgoing: Some(Box::new(outgoing)), call: None }
+    pub(crate) const fn new(session: Arc<Session>, reading: Reading<V, E>, outgoing: Outgoing) -> Self {
+        Self { session, reading, outgoing: Some(outgoing), call: None }
     }
 }
 
@@ -174,7 +174,7 @@ impl<V, E> Future for Submitting<V, E> {
             return Poll::Pending;
         }
         if let Some(outgoing) = self.outgoing.take() {
-            let sent = self.session.send(*outgoing, Wants::AcceptanceAndOutcome, Crowded::Keep);
+            let sent = self.session.send(outgoing, Wants::AcceptanceAndOutcome, Crowded::Keep);
             self.call = Some(SubmittedCall::new(Arc::clone(&self.session), self.reading, sent));
         }
         let mut call = self.call.take().expect("a submission was polled after it had ended");
