@@ -8,6 +8,9 @@ use antiphon_protocol::{Answer, Code};
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+/// How many questions may wait for their answers: lists take several turns each, and nobody reads a thousand.
+const ASKED_MAX: usize = 1024;
+
 /// All connections.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
@@ -26,12 +29,13 @@ pub(crate) struct Peers {
 
 #[derive(Debug)]
 enum Asker {
-    /// The connection at this place. It may have been closed and its place given to another since: an answer that
-    /// nobody waits for is dropped by its receiver.
+    /// The connection at this place.
     Connection {
         place: usize,
         ticket: u32,
     },
+    /// A connection that is gone; its place may be another's by now.
+    Nobody,
     Outside(Question),
 }
 
@@ -88,6 +92,11 @@ impl Peers {
         if connection.is_greeting() {
             self.greeted();
         }
+        for (_, asker) in &mut self.asked {
+            if matches!(asker, Asker::Connection { place: asking, .. } if *asking == place) {
+                *asker = Asker::Nobody;
+            }
+        }
         if let Some((caller, _)) = connection.session {
             self.end_session(caller, place);
         }
@@ -111,9 +120,9 @@ impl Peers {
         }
     }
 
-    /// A ticket for a question of the connection at this place.
-    pub(crate) fn ticket(&mut self, place: usize, ticket: u32) -> u64 {
-        self.ask(Asker::Connection { place, ticket })
+    /// A ticket for a question of the connection at this place; none when too many wait.
+    pub(crate) fn ticket(&mut self, place: usize, ticket: u32) -> Option<u64> {
+        (self.asked.len() < ASKED_MAX).then(|| self.ask(Asker::Connection { place, ticket }))
     }
 
     /// A ticket for a question from outside.
@@ -154,6 +163,7 @@ impl Outlet for Peers {
                 }
                 self.touch(place);
             }
+            Asker::Nobody => (),
             // Who asked may have stopped waiting.
             Asker::Outside(question) => drop(question.answer.send(answer)),
         }

@@ -6,7 +6,7 @@ use crate::counters::{LiveCounters, add};
 use crate::peers::Peers;
 use antiphon_broker::{Event, Inbox};
 use antiphon_embedded::{Driver, PeerId, Submit};
-use antiphon_protocol::{CallerId, Code, Failure, Name, Offer, Query, Route};
+use antiphon_protocol::{Answer, CallerId, Code, Failure, Name, Offer, Query, Route};
 use antiphon_wire::{Arrival, Frame, FrameError, Hello, Refusal, Stranger, Submitted, Welcome, feature};
 use std::time::SystemTime;
 
@@ -150,8 +150,15 @@ impl Session<'_> {
     }
 
     fn query(&mut self, ticket: u32, query: Query) {
-        let ticket = self.peers.ticket(self.place, ticket);
-        self.driver.ask(query, ticket);
+        if let Some(ticket) = self.peers.ticket(self.place, ticket) {
+            self.driver.ask(query, ticket);
+            return;
+        }
+        let message = "too many questions wait for this broker: ask again later".to_owned();
+        if let Some(connection) = self.connection() {
+            connection.outbound.answer(ticket, &Answer::Refused { code: Code::ResourceExhausted, message });
+        }
+        self.peers.touch(self.place);
     }
 
     fn submit(&mut self, peer: PeerId, submitted: Submitted) -> Result<(), Farewell> {

@@ -163,8 +163,7 @@ impl Outbound {
 
     /// Lays down a frame that ends in MessagePack.
     pub(crate) fn frame_with_control(&mut self, kind: Kind, control: &impl Serialize, body: impl FnOnce(&mut Vec<u8>)) {
-        let bytes = rmp_serde::to_vec_named(control).expect("plain data without maps of odd keys encodes");
-        let payload = Payload::new(antiphon_protocol::ContentType::MessagePack, bytes);
+        let payload = self::control(control);
         self.frame_with_payload(kind, 0, Some(&payload), body);
     }
 
@@ -202,6 +201,12 @@ impl Outbound {
             crate::handshake::put_text(out, text, TEXT_BYTES_MAX);
         });
     }
+}
+
+/// MessagePack, structures as maps by name.
+fn control(control: &impl Serialize) -> Payload {
+    let bytes = rmp_serde::to_vec_named(control).expect("plain data without maps of odd keys encodes");
+    Payload::new(antiphon_protocol::ContentType::MessagePack, bytes)
 }
 
 fn lay(buffer: &mut Vec<u8>, kind: Kind, flags: u8, body: impl FnOnce(&mut Vec<u8>)) {

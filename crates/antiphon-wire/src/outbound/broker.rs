@@ -1,13 +1,13 @@
 //! The frames that the broker sends.
 
 use super::client::{carried, lease_bytes};
-use super::{Outbound, put_failure};
+use super::{Outbound, control, put_failure};
 use crate::Kind;
 use crate::handshake::{put_short_text, put_text};
 use crate::kind::{FAILED, TRACED};
-use crate::limits::TRACE_BYTES_MAX;
+use crate::limits::{CONTROL_BYTES_MAX, TRACE_BYTES_MAX};
 use antiphon_broker::{Event, Lease};
-use antiphon_protocol::{Answer, CallId, CancelAnswer, Epoch, LeaseTag, Outcome, Payload, State, Tag};
+use antiphon_protocol::{Answer, CallId, CancelAnswer, Code, Epoch, LeaseTag, Outcome, Payload, State, Tag};
 use bytes::BufMut;
 
 impl Outbound {
@@ -99,8 +99,13 @@ impl Outbound {
         self.frame_with_payload(Kind::Up, 0, Some(&Payload::raw(bytes)), |out| out.put_u32_le(epoch.0));
     }
 
-    /// Answers a question.
+    /// Answers a question; an answer that is too long for the wire is refused instead.
     pub fn answer(&mut self, ticket: u32, answer: &Answer) {
-        self.frame_with_control(Kind::Answer, answer, |out| out.put_u32_le(ticket));
+        let mut payload = control(answer);
+        if payload.bytes.len() > usize::try_from(CONTROL_BYTES_MAX).unwrap_or(usize::MAX) {
+            let message = format!("the answer has {} bytes: ask for fewer", payload.bytes.len());
+            payload = control(&Answer::Refused { code: Code::ResourceExhausted, message });
+        }
+        self.frame_with_payload(Kind::Answer, 0, Some(&payload), |out| out.put_u32_le(ticket));
     }
 }
