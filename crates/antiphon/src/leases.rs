@@ -119,7 +119,7 @@ impl Leases {
     /// The attempt has ended. One that is not held any more reports nothing.
     pub(crate) fn settle(&self, attempt: &AttemptState, settlement: Settlement) {
         let mut state = self.lock();
-        if state.running.remove(&attempt.lease).is_none() || attempt.stop() == Stop::Stale {
+        if state.running.remove(&attempt.lease).is_none() {
             drop(state);
             self.changed.notify_waiters();
             return;

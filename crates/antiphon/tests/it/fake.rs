@@ -29,6 +29,8 @@ pub struct Kept {
     pub batches: Vec<usize>,
     /// How many calls or reports it takes.
     pub room: Option<usize>,
+    /// The next time that it takes nothing, it tells before it returns that it takes more.
+    pub writable_at_once: bool,
     pub attached: Vec<(CallId, Tag)>,
     pub acknowledged: Vec<Vec<CallId>>,
     pub cancelled: Vec<CallId>,
@@ -202,6 +204,10 @@ impl Caller for FakeCaller {
             assert!(taken.iter().all(|call| !call.resent && (call.tag != 0 || call.wants == Wants::Acceptance)));
             kept.submissions.extend(taken);
         });
+        if !calls.is_empty() && std::mem::take(&mut self.0.kept().writable_at_once) {
+            self.0.kept().room = None;
+            self.0.tell(Event::Writable);
+        }
     }
 
     fn attach(&self, calls: &[(CallId, Tag)]) {

@@ -45,6 +45,48 @@ async fn what_the_broker_does_not_take_is_offered_again_in_order() {
 }
 
 #[tokio::test]
+async fn the_rest_of_a_batch_is_offered_again_in_order() {
+    let fake = Fake::new();
+    let antiphon = fake.antiphon();
+    drop(call(&antiphon).send());
+    fake.submission().await;
+    fake.kept().room = Some(1);
+    let submitting = tokio::spawn({
+        let antiphon = antiphon.clone();
+        async move { antiphon.submit_all((0..3).map(|_| call(&antiphon))).await }
+    });
+    let mut submissions = vec![fake.submission().await];
+    // One that comes meanwhile stays behind them.
+    let last = call(&antiphon).send();
+    fake.kept().room = None;
+    fake.tell(Event::Writable);
+    for _ in 0..3 {
+        submissions.push(fake.submission().await);
+    }
+    assert_eq!(submissions[3].call.id, last.id());
+    for submission in &submissions {
+        fake.accept(submission);
+    }
+    let ids: Vec<_> = submitting.await.unwrap().into_iter().map(|submitted| submitted.unwrap().id()).collect();
+    let order: Vec<_> = submissions.iter().take(3).map(|submission| submission.call.id).collect();
+    assert_eq!(ids, order);
+}
+
+#[tokio::test]
+async fn a_broker_that_becomes_writable_while_it_is_offered_calls_is_offered_them_again() {
+    let fake = Fake::new();
+    let antiphon = fake.antiphon();
+    drop(call(&antiphon).send());
+    fake.submission().await;
+    fake.kept().room = Some(0);
+    fake.kept().writable_at_once = true;
+    let mut submitted = call(&antiphon).send();
+    let submission = fake.submission().await;
+    fake.accept(&submission);
+    assert_eq!(submitted.accepted().await.unwrap().id, submission.call.id);
+}
+
+#[tokio::test]
 async fn submissions_wait_when_too_many_calls_are_kept() {
     let fake = Fake::new();
     fake.kept().room = Some(0);
