@@ -406,8 +406,8 @@ impl Driver {
         if bytes <= limit {
             return settlement;
         }
-        let text = format!("the outcome has {bytes} bytes, the limit is {limit}: return a reference instead");
-        Settlement::Bury(Failure::new(Code::OutOfRange, text))
+        let text = format!("the procedure's value has {bytes} bytes and the broker takes at most {limit}");
+        Settlement::Fail(Failure::new(Code::ResourceExhausted, text))
     }
 
     /// Runs what is due, then hands the outlet everything that may leave now. Returns how long until it must be

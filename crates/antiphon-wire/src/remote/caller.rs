@@ -11,6 +11,7 @@ use hashbrown::HashSet;
 use rustc_hash::FxBuildHasher;
 use slab::Slab;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What a kept submission is counted for besides its payload.
 const ENTRY_BYTES: usize = 256;
@@ -45,7 +46,12 @@ struct Entry {
 
 enum Stage {
     /// Kept to be sent again until it is answered.
-    Unanswered { submission: Submission, sent: bool },
+    Unanswered {
+        submission: Submission,
+        sent: bool,
+        /// When it was handed over, if it has a deadline: what has passed since then is gone from it.
+        since: Option<Instant>,
+    },
     /// The broker has it; only its outcome is missing.
     Outstanding,
 }
@@ -106,7 +112,8 @@ impl CallerSide {
         };
         self.kept_bytes += kept_bytes(&submission);
         let (tag, id) = (submission.tag, submission.call.id);
-        let place = self.insert(tag, id, volatile, Stage::Unanswered { submission, sent: false });
+        let since = (submission.call.deadline_ms != 0).then(Instant::now);
+        let place = self.insert(tag, id, volatile, Stage::Unanswered { submission, sent: false, since });
         if let Some(outbound) = up {
             self.say(place, outbound);
         }
@@ -117,13 +124,24 @@ impl CallerSide {
         let Some(entry) = self.entries.get_mut(place) else { return };
         let wire_tag = wire_tag(place, entry.generation);
         match &mut entry.stage {
-            Stage::Unanswered { submission, sent } => {
+            Stage::Unanswered { submission, sent, .. } => {
                 submission.resent |= *sent;
                 *sent = true;
                 let route = self.routes.index(&submission.call.route, outbound);
                 outbound.submit(wire_tag, route, submission);
             }
             Stage::Outstanding => outbound.attach(wire_tag, entry.id),
+        }
+    }
+
+    /// A deadline goes on while the line is down.
+    fn age(&mut self, place: usize) {
+        if let Some(Entry { stage: Stage::Unanswered { submission, since: Some(since), .. }, .. }) =
+            self.entries.get_mut(place)
+        {
+            let passed_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            *since = Instant::now();
+            submission.call.deadline_ms = submission.call.deadline_ms.saturating_sub(passed_ms).max(1);
         }
     }
 
@@ -179,7 +197,7 @@ impl CallerSide {
             _ if !entry.volatile => false,
             Stage::Outstanding => true,
             // Sent and unanswered: running it again is harmless only if the route says so.
-            Stage::Unanswered { submission, sent } => {
+            Stage::Unanswered { submission, sent, .. } => {
                 *sent && (!submission.call.route.idempotent || submission.call.route.at_most_once)
             }
         };
@@ -208,6 +226,7 @@ impl Side for CallerSide {
         let mut places: Vec<(u64, usize)> = self.entries.iter().map(|(place, entry)| (entry.sequence, place)).collect();
         places.sort_unstable();
         for (_, place) in places {
+            self.age(place);
             self.say(place, outbound);
         }
         for id in self.unsaid.drain(..) {
