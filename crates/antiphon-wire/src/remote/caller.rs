@@ -11,7 +11,7 @@ use hashbrown::HashSet;
 use rustc_hash::FxBuildHasher;
 use slab::Slab;
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// What a kept submission is counted for besides its payload.
 const ENTRY_BYTES: usize = 256;

@@ -301,6 +301,25 @@ async fn what_is_unanswered_is_sent_again_and_what_is_accepted_is_attached() {
 }
 
 #[tokio::test]
+async fn a_deadline_goes_on_while_the_line_is_down() {
+    let script = Script::new().await;
+    let remote = script.remote(options()).await;
+    let (caller, mut heard, mut talk) = script.caller(&remote).await;
+    let mut late = submission(1, None, vec![1]);
+    late.call.deadline_ms = 60_000;
+    caller.submit(&mut vec![late]);
+    talk.submission().await;
+    drop(talk);
+    heard.down().await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(20)).await;
+    tokio::time::resume();
+    let mut talk = script.accept().await;
+    let left = talk.frame(|frame| if let Frame::Submit(call) = frame { Some(call.deadline_ms) } else { None }).await;
+    assert!((1..=40_000).contains(&left), "{left} ms are left of a minute after 20 s");
+}
+
+#[tokio::test]
 async fn volatile_calls_of_an_earlier_start_of_the_broker_fail_as_may_have_run() {
     let mut script = Script::new().await;
     let remote = script.remote(options()).await;
