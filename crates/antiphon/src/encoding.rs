@@ -52,3 +52,35 @@ pub(crate) fn pass_on(payload: &Payload, _: ContentType) -> Result<Payload, Enco
 pub(crate) fn pass_back(payload: &Payload) -> Result<Payload, EncodingError> {
     Ok(payload.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{decode, encode};
+    use antiphon_protocol::ContentType;
+    use serde::{Deserialize, Serialize};
+    use std::collections::BTreeMap;
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug)]
+    struct Pair {
+        one: u32,
+        #[serde(default)]
+        other: Option<u32>,
+    }
+
+    #[test]
+    fn structs_travel_as_maps_by_name_and_missing_fields_are_none() {
+        for content_type in [ContentType::MessagePack, ContentType::Json] {
+            let payload = encode(&Pair { one: 1, other: Some(2) }, content_type).unwrap();
+            let map: BTreeMap<String, u32> = decode(&payload).unwrap();
+            assert_eq!(map, BTreeMap::from([("one".to_owned(), 1), ("other".to_owned(), 2)]));
+            let more = encode(&BTreeMap::from([("one", 1), ("third", 3)]), content_type).unwrap();
+            assert_eq!(decode::<Pair>(&more).unwrap(), Pair { one: 1, other: None });
+        }
+    }
+
+    #[test]
+    fn raw_bytes_hold_no_typed_value() {
+        assert!(encode(&1, ContentType::Raw).is_err());
+        assert!(decode::<u32>(&antiphon_protocol::Payload::raw("1")).is_err());
+    }
+}

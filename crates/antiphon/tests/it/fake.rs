@@ -7,6 +7,7 @@ use antiphon_broker::{
 use antiphon_protocol::{CallId, LeaseTag, Offer, Outcome, Payload, State, Tag};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// A clone is the same broker.
@@ -68,7 +69,12 @@ impl Fake {
     }
 
     /// Waits until `look` finds something.
-    pub async fn until<R>(&self, mut look: impl FnMut(&mut Kept) -> Option<R>) -> R {
+    pub async fn until<R>(&self, look: impl FnMut(&mut Kept) -> Option<R>) -> R {
+        let found = tokio::time::timeout(Duration::from_secs(20), self.look(look));
+        found.await.expect("the broker was not given what the test waits for")
+    }
+
+    async fn look<R>(&self, mut look: impl FnMut(&mut Kept) -> Option<R>) -> R {
         loop {
             let mut changed = std::pin::pin!(self.0.changed.notified());
             changed.as_mut().enable();
@@ -239,6 +245,10 @@ impl Worker for FakeWorker {
             let taken = take(reports, &mut kept.room);
             kept.reports.extend(taken);
         });
+        if !reports.is_empty() && std::mem::take(&mut self.0.kept().writable_at_once) {
+            self.0.kept().room = None;
+            self.0.tell_worker(Event::Writable);
+        }
     }
 
     fn extend(&self, leases: &[LeaseTag]) {

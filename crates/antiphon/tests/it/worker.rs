@@ -302,3 +302,36 @@ async fn reports_that_the_broker_does_not_take_are_offered_again() {
     fake.tell_worker(Event::Writable);
     assert_eq!(fake.kept().reports.len(), 2);
 }
+
+#[tokio::test]
+async fn a_broker_that_becomes_writable_while_it_is_offered_reports_is_offered_them_again() {
+    let fake = Fake::new();
+    let _worker = worker(&fake.antiphon(), async |_, payload| Ok(payload)).await;
+    fake.kept().room = Some(0);
+    fake.kept().writable_at_once = true;
+    fake.tell_worker(lease_event(1));
+    assert!(matches!(fake.report().await.settlement, Settlement::Succeed(_)));
+}
+
+/// Panics when it is dropped.
+struct Landmine;
+
+impl Drop for Landmine {
+    fn drop(&mut self) {
+        panic!("stepped on");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_what_is_dropped_with_an_attempt_buries_the_call() {
+    let fake = Fake::new();
+    let run = async |_: Context, _: Payload| {
+        let _landmine = Landmine;
+        std::future::pending().await
+    };
+    let _worker = worker(&fake.antiphon(), run).await;
+    let mut leased = lease(1, Payload::json("1"));
+    leased.attempt_timeout_ms = 10;
+    fake.tell_worker(Event::Lease(leased));
+    assert_eq!(code_of(fake.report().await), ("bury", Code::Internal));
+}
