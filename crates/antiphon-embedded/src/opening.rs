@@ -7,7 +7,7 @@ use crate::tombs::Tombs;
 use antiphon_broker::OpenError;
 use antiphon_engine::{Engine, Handle, Limits, Now, Record, Replay};
 use antiphon_journal::{Directory, Generation, Journal, Position, Recovered, Storage};
-use antiphon_protocol::{CallId, Epoch};
+use antiphon_protocol::{CallId, Epoch, defaults};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl Driver {
                 Err(_) => wrong = wrong.or(Some((entry.position, entry.kind))),
             }
         };
-        let journal = Journal::open(storage, options.journal.clone(), wake, &mut visit);
+        let journal = Journal::open(Arc::clone(&storage), within_disk(&options, &*storage), wake, &mut visit);
         let mut journal = journal.map_err(|error| opening(&options, error))?;
         if let Some((position, kind)) = wrong {
             return Err(OpenError::Storage(format!(
@@ -111,6 +111,17 @@ impl Driver {
         driver.tombs = tombs;
         Ok(driver)
     }
+}
+
+/// The journal's options, with its bytes bound to a part of the disk unless they are bound already.
+fn within_disk(options: &DriverOptions, storage: &dyn Storage) -> antiphon_journal::Options {
+    let mut journal = options.journal.clone();
+    if journal.bytes_max == u64::MAX
+        && let Ok(total) = storage.total_bytes()
+    {
+        journal.bytes_max = total / 100 * u64::from(defaults::DISK_PERCENT_MAX);
+    }
+    journal
 }
 
 /// Tells the journal which of the recovered entries are still needed.
