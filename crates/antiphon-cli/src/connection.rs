@@ -2,8 +2,10 @@
 
 use crate::ending::Ending;
 use antiphon_broker::{Broker, Caller, Event, Inbox, Sink, Worker};
+use antiphon_embedded::{Embedded, EmbeddedOptions};
 use antiphon_protocol::{Answer, CallId, CallerId, Failure, Offer, ProcedureStatus, Query, defaults};
 use antiphon_wire::{Address, Remote, RemoteOptions};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -19,6 +21,10 @@ pub struct Connection {
 impl Connection {
     /// Connects to `url`, or to the broker of this machine.
     pub async fn open(url: Option<&str>) -> Result<Self, Ending> {
+        if let Some(directory) = url.and_then(|url| url.strip_prefix("file:")) {
+            let broker = Arc::new(open_directory(directory)?);
+            return Ok(Self { broker, address: format!("file:{directory}") });
+        }
         let address = address(url)?;
         let text = address.to_string();
         let remote = Remote::connect(address, options()).await?;
@@ -88,6 +94,16 @@ impl Sink for Channel {
     }
 }
 
+/// Opens a data directory that no broker has open, in this process. One that is not there is not made.
+fn open_directory(directory: &str) -> Result<Embedded, Ending> {
+    let path = Path::new(directory.strip_prefix("//").unwrap_or(directory));
+    if !path.join("meta").exists() {
+        let text = format!("{directory:?} holds no calls: `antiphon serve --data {directory}` makes and serves it");
+        return Err(Ending::usage(text));
+    }
+    Ok(Embedded::open(EmbeddedOptions { directory: Some(path.to_owned()), ..EmbeddedOptions::default() })?)
+}
+
 fn options() -> RemoteOptions {
     let mut options = RemoteOptions::default();
     concat!("antiphon/", env!("CARGO_PKG_VERSION")).clone_into(&mut options.agent);
@@ -98,9 +114,9 @@ fn address(url: Option<&str>) -> Result<Address, Ending> {
     let Some(url) = url else { return Ok(Address::Tcp(defaults::LISTEN.to_owned())) };
     let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
     match scheme {
-        "file" | "memory" => Err(Ending::usage(format!(
-            "{url} is a broker inside one program: run `antiphon serve --data DIR` (or --memory), and name that with --url"
-        ))),
+        "memory" => Err(Ending::usage(
+            "memory: is a broker inside one program: run `antiphon serve --memory`, and leave --url out",
+        )),
         "antiphon+tls" => Err(Ending::usage(format!("{url}: TLS is not built in yet"))),
         "amqp" | "amqps" | "kafka" => Err(Ending::usage(format!("{url}: this program was built without that broker"))),
         _ => url.parse().map_err(Ending::usage),

@@ -28,7 +28,7 @@ const FEW_PACE: Duration = Duration::from_millis(100);
 /// How long the many calls should take, so that there is something to watch and to kill.
 const SHOW: Duration = Duration::from_secs(4);
 /// The longest a call pretends to take.
-const PACE_MAX: Duration = Duration::from_millis(100);
+const PACE_MAX: Duration = Duration::from_millis(250);
 /// How long everything may take.
 const TOO_LONG: Duration = Duration::from_secs(180);
 /// Arguments of one merging call: well below the largest payload.

@@ -65,7 +65,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Ending> {
         Command::Bench(bench) => client(bench::run(bench, url, output)),
         Command::Journal(journal) => journal::run(journal, output),
         Command::Completions(completions) => completions::run(&completions),
-        Command::DemoWorker(worker) => client(demo::worker::run(worker, url, output)),
+        Command::DemoWorker(worker) => client(demo::worker::run(worker, url)),
         Command::BenchWorker(worker) => client(bench::worker::run(worker, url)),
     }
 }

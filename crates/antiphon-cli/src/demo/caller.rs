@@ -115,7 +115,7 @@ impl DemoCaller {
         Ok(())
     }
 
-    /// Submits every file at once; kills a worker when a third has come back, and the broker after two thirds.
+    /// Submits every file at once; kills a worker when a quarter has come back, and the broker after a half.
     pub async fn words(
         &mut self,
         files: &Files,
@@ -141,10 +141,9 @@ impl DemoCaller {
             let came = self.next().await?;
             asked.take(came, &bar);
             let done = asked.words.len();
-            if kill && done == total.div_ceil(3) {
+            if kill && stage.worker_kills == 0 && done * 4 >= total {
                 self.meanwhile(stage.kill_worker(&say), &mut asked, &bar).await?;
-            }
-            if kill && done == (total * 2).div_ceil(3) {
+            } else if kill && stage.broker_kills == 0 && done * 2 >= total {
                 self.meanwhile(stage.kill_broker(&say), &mut asked, &bar).await?;
             }
         }

@@ -9,8 +9,8 @@ use crate::ls;
 use crate::output::Output;
 use antiphon_engine::Record;
 use antiphon_journal::Directory;
-use antiphon_protocol::{CallFilter, CallId};
-use std::collections::HashMap;
+use antiphon_protocol::{CallFilter, CallId, State};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 /// How long what was killed stays away.
-const AWAY: Duration = Duration::from_millis(500);
+const AWAY: Duration = Duration::from_millis(300);
 /// How long the workers may take to connect.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -142,14 +142,15 @@ impl Journal {
     /// Counts, record by record, the outcomes of these calls.
     pub fn count(&self, calls: &[CallId]) -> Result<Recorded, Ending> {
         let directory = Directory::existing(&self.data)?;
-        let mut settled: HashMap<[u8; 16], u32> = HashMap::new();
+        let mut settled: HashMap<[u8; 16], HashSet<(u64, State)>> = HashMap::new();
         let dumped = antiphon_journal::dump(&directory, &mut |entry| {
             if let Ok(Record::Settled(record)) = Record::decode(entry.kind, entry.key, entry.head) {
-                *settled.entry(record.id.to_bytes()).or_default() += 1;
+                // Compaction copies records: another settlement has another time or state.
+                settled.entry(record.id.to_bytes()).or_default().insert((record.settled_ms, record.state));
             }
         });
         dumped.map_err(Ending::failed)?;
-        let times = |call: &CallId| settled.get(&call.to_bytes()).copied().unwrap_or(0);
+        let times = |call: &CallId| settled.get(&call.to_bytes()).map_or(0, HashSet::len);
         Ok(Recorded {
             once: calls.iter().filter(|call| times(call) == 1).count(),
             twice: calls.iter().filter(|call| times(call) > 1).count(),

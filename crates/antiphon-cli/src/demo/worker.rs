@@ -1,74 +1,56 @@
-//! The demo's worker process: serves `text.words` and `text.merge`.
+//! The demo's worker process: a typed service, as a program of one's own would have it.
 
 use super::words::{self, Text, Words};
-use crate::connection::Connection;
 use crate::ending::Ending;
-use crate::leases::{self, Attempt, Run};
-use crate::output::Output;
-use crate::{input, stop, worker};
-use antiphon_broker::BoxFuture;
-use antiphon_protocol::{Code, Failure, Name, Payload, Settlement};
+use crate::stop::{self, Stops};
+use antiphon::{Antiphon, Failure, Name};
 use clap::Args;
-use serde::de::DeserializeOwned;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
 /// How many calls one of these processes runs at a time.
 pub const SLOTS: u32 = 4;
-/// Counts the words of a text.
+/// The names that the service below gives its procedures.
 pub const WORDS: Name = Name::from_static("text.words");
-/// Adds counts.
 pub const MERGE: Name = Name::from_static("text.merge");
+
+/// Words of texts.
+#[antiphon::service(name = "text")]
+trait Counting {
+    /// Counts the words of a text.
+    #[procedure(idempotent)]
+    async fn words(&self, text: Text) -> Result<Words, Failure>;
+
+    /// Adds counts.
+    #[procedure(idempotent)]
+    async fn merge(&self, counts: Vec<Words>) -> Result<Words, Failure>;
+}
+
+struct Counter;
+
+impl Counting for Counter {
+    async fn words(&self, text: Text) -> Result<Words, Failure> {
+        sleep(Duration::from_millis(text.pace_ms)).await;
+        Ok(words::count(&text.text))
+    }
+
+    async fn merge(&self, counts: Vec<Words>) -> Result<Words, Failure> {
+        Ok(counts.into_iter().fold(Words::new(), words::add))
+    }
+}
 
 /// Serve the demo's procedures
 #[derive(Debug, Args)]
 pub struct DemoWorker {
-    #[arg(long, value_parser = input::name)]
-    name: Name,
+    #[arg(long)]
+    name: String,
 }
 
-pub async fn run(arguments: DemoWorker, url: Option<&str>, output: &Output) -> Result<(), Ending> {
+pub async fn run(arguments: DemoWorker, url: Option<&str>) -> Result<(), Ending> {
     stop::when_stdin_ends();
-    let connection = Connection::open(url).await?;
-    let mut offer = worker::offer(arguments.name, vec![WORDS, MERGE], SLOTS);
-    for procedure in &mut offer.procedures {
-        procedure.idempotent = true;
-    }
-    leases::serve(&connection, offer, Arc::new(Counting), output).await
-}
-
-struct Counting;
-
-impl Run for Counting {
-    fn run(&self, mut attempt: Attempt) -> BoxFuture<'_, Option<Settlement>> {
-        Box::pin(async move {
-            let payload = attempt.lease.payload.clone();
-            match attempt.lease.procedure {
-                0 => match decode::<Text>(&payload) {
-                    Err(settlement) => Some(settlement),
-                    Ok(text) => tokio::select! {
-                        () = sleep(Duration::from_millis(text.pace_ms)) => Some(reply(&words::count(&text.text))),
-                        () = attempt.stopped() => None,
-                    },
-                },
-                _ => Some(match decode::<Vec<Words>>(&payload) {
-                    Err(settlement) => settlement,
-                    Ok(counts) => reply(&counts.into_iter().fold(Words::new(), words::add)),
-                }),
-            }
-        })
-    }
-}
-
-fn decode<T: DeserializeOwned>(payload: &Payload) -> Result<T, Settlement> {
-    serde_json::from_slice(&payload.bytes)
-        .map_err(|error| Settlement::Bury(Failure::new(Code::InvalidArgument, error.to_string())))
-}
-
-fn reply(words: &Words) -> Settlement {
-    match serde_json::to_vec(words) {
-        Ok(json) => Settlement::Succeed(Payload::json(json)),
-        Err(error) => Settlement::Bury(Failure::new(Code::Internal, error.to_string())),
-    }
+    let mut stops = Stops::new()?;
+    let antiphon = Antiphon::connect(url.unwrap_or_default()).await?;
+    let worker = antiphon.worker().service(CountingService::new(Counter)).slots(SLOTS).name(arguments.name);
+    let worker = worker.start().await?;
+    worker.run_until(stops.next()).await.map_err(|failure| Ending::refused(&failure))
 }

@@ -64,6 +64,8 @@ fn fields(entry: &Recovered<'_>) -> (String, Value) {
         Record::InboxOpened { name } | Record::InboxRemoved { name } => json!({ "inbox": name }),
         Record::Horizon { ms } => json!({ "through_ms": ms }),
         Record::Acknowledged { .. } | Record::Forgotten { .. } => json!({}),
+        // A kind that is newer than this list still shows.
+        other => json!({ "record": format!("{other:?}") }),
     };
     (format!("{:?}", record.kind()), fields)
 }

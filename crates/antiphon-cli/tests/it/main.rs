@@ -1,0 +1,11 @@
+//! The `antiphon` program as its users run it: real processes, loopback, free ports, temporary directories.
+
+mod bench;
+mod demo;
+mod exec;
+mod input;
+mod kill;
+mod lines;
+mod operate;
+mod serve;
+mod stage;
