@@ -4,7 +4,7 @@ use crate::procedure::{Parameter, Procedure};
 use crate::service::Service;
 use proc_macro2::TokenStream;
 use quote::{ToTokens, format_ident, quote};
-use syn::Type;
+use syn::{Ident, Type};
 
 /// The adapter of a service.
 pub fn expand(service: &Service) -> TokenStream {
@@ -17,26 +17,14 @@ pub fn expand(service: &Service) -> TokenStream {
         quote!(#client::#constant.offered(#schema))
     });
     let starts = procedures.iter().enumerate().map(|(place, procedure)| start(service, place, procedure));
+    let constructors = constructors(ident, &adapter);
     quote! {
         #[doc = #about]
         #visibility struct #adapter<T> {
             service: ::std::sync::Arc<T>,
         }
 
-        #[allow(dead_code)]
-        impl<T: #ident> #adapter<T> {
-            /// Runs `service`, which all attempts share.
-            #[must_use]
-            pub fn new(service: T) -> Self {
-                Self::shared(::std::sync::Arc::new(service))
-            }
-
-            /// The same for a service that others use, too.
-            #[must_use]
-            pub const fn shared(service: ::std::sync::Arc<T>) -> Self {
-                Self { service }
-            }
-        }
+        #constructors
 
         impl<T: #ident> ::antiphon::Service for #adapter<T> {
             fn procedures(&self) -> ::std::vec::Vec<::antiphon::made::OfferedProcedure> {
@@ -49,6 +37,25 @@ pub fn expand(service: &Service) -> TokenStream {
                     #(#starts)*
                     _ => ::core::mem::drop(attempt),
                 }
+            }
+        }
+    }
+}
+
+fn constructors(ident: &Ident, adapter: &Ident) -> TokenStream {
+    quote! {
+        #[allow(dead_code)]
+        impl<T: #ident> #adapter<T> {
+            /// Runs `service`, which all attempts share.
+            #[must_use]
+            pub fn new(service: T) -> Self {
+                Self::shared(::std::sync::Arc::new(service))
+            }
+
+            /// The same for a service that others use, too.
+            #[must_use]
+            pub const fn shared(service: ::std::sync::Arc<T>) -> Self {
+                Self { service }
             }
         }
     }

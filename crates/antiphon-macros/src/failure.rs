@@ -89,13 +89,9 @@ fn implementation(ident: &Ident, arms: &[(TokenStream, Options)]) -> TokenStream
             }
 
             fn to_failure(&self, content_type: ::antiphon::ContentType) -> ::antiphon::Failure {
+                let code = ::antiphon::ProcedureError::code(self);
                 let retry_after_ms = match self { #(#retry_after,)* };
-                ::antiphon::made::encode_error(
-                    self,
-                    ::antiphon::ProcedureError::code(self),
-                    retry_after_ms,
-                    content_type,
-                )
+                ::antiphon::made::encode_error(self, code, retry_after_ms, content_type)
             }
 
             fn from_failure(

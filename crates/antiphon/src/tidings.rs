@@ -48,24 +48,13 @@ impl Session {
                 }
             }
             Event::Outcome { tag, id, state: settled, attempts, outcome } => {
-                let settled = SettledCall { id, state: settled, attempts, outcome };
-                if let Some(deliveries) = &mut state.deliveries {
-                    after.wakers.extend(deliveries.deliver(settled));
-                    after.wakers.extend(state.pending.remove(tag).and_then(|call| call.waker));
-                } else if state.pending.find(tag).is_some() {
-                    state.end(tag, Ending::Settled(settled), after);
-                } else {
-                    // Nobody waits for it any more: the broker need not keep it.
-                    state.acknowledgements.owe(&settled);
-                    after.acknowledge = true;
-                }
+                state.settle(tag, SettledCall { id, state: settled, attempts, outcome }, after);
             }
             Event::Refused { tag, failure } => state.refuse(tag, failure, after),
             Event::CancelAnswered { id, answer } => {
-                for waiting in state.cancels.remove(&id).unwrap_or_default() {
-                    // Who asked may have gone.
-                    drop(waiting.send(answer.clone()));
-                }
+                let waiting = state.cancels.remove(&id).unwrap_or_default();
+                // Who asked may have gone.
+                waiting.into_iter().for_each(|waiting| drop(waiting.send(answer.clone())));
             }
             Event::Writable => {
                 state.writable += 1;
@@ -102,6 +91,24 @@ impl Session {
 }
 
 impl State {
+    /// Takes an outcome: to the inbox, or to whoever waits for the call.
+    fn settle(&mut self, tag: Tag, settled: SettledCall, after: &mut After) {
+        if let Some(deliveries) = &mut self.deliveries {
+            after.wakers.extend(deliveries.deliver(settled));
+            // Who still waits for the acceptance has it with the outcome.
+            if let Some(call) = self.pending.find(tag) {
+                call.accepted.get_or_insert(false);
+                after.wakers.extend(call.waker.take());
+            }
+        } else if self.pending.find(tag).is_some() {
+            self.end(tag, Ending::Settled(settled), after);
+        } else {
+            // Nobody waits for it any more: the broker need not keep it.
+            self.acknowledgements.owe(&settled);
+            after.acknowledge = true;
+        }
+    }
+
     /// Ends one call, if somebody waits for it.
     fn end(&mut self, tag: Tag, ending: Ending, after: &mut After) {
         let Some(call) = self.pending.find(tag) else { return };
