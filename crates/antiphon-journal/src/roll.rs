@@ -64,13 +64,10 @@ impl Journal {
     /// disk is not filled by large entries what small ones may not do.
     fn take_large(&mut self, needed: usize, floor: usize) -> Result<Spare, NoSpare> {
         let refused = |free| NoSpare { free, needed: needed as u64 };
-        let (ready, _) = self.space.figures();
-        if ready < floor {
-            self.space.poke();
-            return Err(refused(0));
-        }
+        // A journal that was just opened is still making its reserve: that is no lack of room.
+        self.space.wait_for(floor).map_err(|_| refused(0))?;
         let length = u32::try_from(needed).expect("heads and bodies are bounded");
-        self.space.make(length).map_err(|_: io::Error| refused(self.storage.free_bytes().unwrap_or(0)))
+        self.space.make(length).map_err(|e: io::Error| { eprintln!("LARGE {e:?}"); e }).map_err(|_: io::Error| refused(self.storage.free_bytes().unwrap_or(0)))
     }
 
     /// Ends the active segment behind its last entry and writes its index there, in the pending batch.

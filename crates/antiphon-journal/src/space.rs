@@ -98,6 +98,29 @@ impl Space {
         }
     }
 
+    /// Waits until `floor` standard segments are ready, unless there is no room for them.
+    pub fn wait_for(&self, floor: usize) -> Result<(), NoSpare> {
+        let mut state = self.shared.lock();
+        while state.ready.len() < floor {
+            if self.thread.is_none() {
+                drop(state);
+                if self.shared.make_one().is_err() {
+                    return Err(self.shared.no_spare(floor));
+                }
+                state = self.shared.lock();
+            } else if state.failed {
+                // As in `take`: the next attempt finds out whether space has returned.
+                state.failed = false;
+                self.shared.changed.notify_all();
+                drop(state);
+                return Err(self.shared.no_spare(floor));
+            } else {
+                state = self.shared.wait(state);
+            }
+        }
+        Ok(())
+    }
+
     /// A standard segment, if one is ready.
     pub fn take_ready(&self) -> Option<Spare> {
         self.shared.lock().ready.pop()
@@ -181,6 +204,7 @@ impl Shared {
             }
             drop(state);
             let made = self.make_one();
+            if let Err(e) = &made { eprintln!("SPACE {e:?}"); }
             let mut state = self.lock();
             state.failed = made.is_err();
             drop(state);
