@@ -204,7 +204,6 @@ impl Shared {
             }
             drop(state);
             let made = self.make_one();
-            if let Err(e) = &made { eprintln!("SPACE {e:?}"); }
             let mut state = self.lock();
             state.failed = made.is_err();
             drop(state);
