@@ -122,12 +122,14 @@ impl State {
         after.wakers.extend(call.waker.take());
     }
 
-    /// A refused submission never runs; a refused attachment tells nothing about the call.
+    /// A refused submission never runs, unless an earlier one of the same call may have; a refused attachment tells
+    /// nothing about the call.
     fn refuse(&mut self, tag: Tag, failure: Failure, after: &mut After) {
         let Some(call) = self.pending.find(tag) else { return };
         let attached = call.accepted.is_some();
         let failure = CallFailure::new(call.id, failure);
-        let ending = if attached { Ending::Unknown(failure) } else { Ending::Refused(failure) };
+        let unknown = attached || failure.failure.may_have_run;
+        let ending = if unknown { Ending::Unknown(failure) } else { Ending::Refused(failure) };
         self.end(tag, ending, after);
     }
 
