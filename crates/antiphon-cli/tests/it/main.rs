@@ -1,5 +1,7 @@
 //! The `antiphon` program as its users run it: real processes, loopback, free ports, temporary directories.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
 mod bench;
 mod demo;
 mod exec;
