@@ -234,6 +234,10 @@ impl Driver {
             let text = "the worker offers no procedures: add a service before it starts";
             return Err(Failure::new(Code::InvalidArgument, text));
         }
+        if !self.engine.takes_offer(offer) {
+            let limit = self.options.limits.procedures_max;
+            return Err(events::refused(&antiphon_engine::Refusal::ProceduresFull { limit }));
+        }
         let peer = self.new_peer();
         self.command(Command::OpenWorker { peer: Peer(peer.0), offer }, None);
         Ok(peer)

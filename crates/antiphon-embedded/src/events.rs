@@ -90,7 +90,15 @@ pub(crate) fn refused(refusal: &Refusal) -> Failure {
                 format!("{limit} different routes (procedure, tenant, options) are in use, the limit: use fewer");
             Failure::new(Code::ResourceExhausted, text).retry_after_ms(10_000)
         }
-        Refusal::InboxFull { inbox, limit } => {
+        Refusal::ProceduresFull { limit } => {
+            let text = format!("{limit} different procedures are known, the limit: use fewer names");
+            Failure::new(Code::ResourceExhausted, text)
+        }
+        Refusal::InboxFull { inbox: None, limit } => {
+            let text = format!("this caller has {limit} calls whose outcomes it has not acknowledged, the limit");
+            Failure::new(Code::ResourceExhausted, text).retry_after_ms(1_000)
+        }
+        Refusal::InboxFull { inbox: Some(inbox), limit } => {
             let text = format!("inbox {inbox} holds {limit} calls that are not acknowledged, its limit: read it first");
             Failure::new(Code::ResourceExhausted, text).retry_after_ms(1_000)
         }

@@ -62,6 +62,10 @@ impl Engine {
         if self.routes.len() >= self.limits.routes_max as usize {
             return Err(Refusal::RoutesFull { limit: self.limits.routes_max });
         }
+        let known = self.procedures.find(&route.procedure).is_some();
+        if !known && self.procedures.len() >= self.limits.procedures_max {
+            return Err(Refusal::ProceduresFull { limit: self.limits.procedures_max });
+        }
         let procedure = self.procedures.open(&route.procedure);
         let tenant = self.routes.tenant(route.tenant.as_ref());
         let line = self.procedures.get_mut(procedure).queue.line(route.priority.class(), tenant);
@@ -98,7 +102,7 @@ impl Engine {
 
     /// Why a new call is not taken, if it is not.
     fn refusal(&self, submit: &Submit) -> Option<Refusal> {
-        if submit.resent && submit.id.unix_ms() <= self.horizon_ms {
+        if submit.resent && submit.id.unix_ms() <= self.resend_horizon_ms {
             return Some(Refusal::TooOldToSay);
         }
         if self.unsettled >= self.limits.calls_max {
@@ -108,10 +112,12 @@ impl Engine {
             return Some(Refusal::KeysFull { limit: self.limits.keys_max });
         }
         let inbox = self.inboxes.get(self.inbox_of(submit.peer))?;
-        let InboxKey::Named(name) = &inbox.key else { return None };
-        let limit = self.limits.inbox_calls_max;
+        let (inbox_name, limit) = match &inbox.key {
+            InboxKey::Named(name) => (Some(name.clone()), self.limits.inbox_calls_max),
+            InboxKey::Anonymous(_) => (None, self.limits.calls_max),
+        };
         let full = inbox.open as usize + inbox.outstanding.len() >= limit as usize;
-        (full && submit.wants_outcome).then(|| Refusal::InboxFull { inbox: name.clone(), limit })
+        (full && submit.wants_outcome).then_some(Refusal::InboxFull { inbox: inbox_name, limit })
     }
 
     fn refuse(&mut self, submit: &Submit, refusal: Refusal, effects: &mut impl Effects) {

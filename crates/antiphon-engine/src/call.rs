@@ -29,6 +29,8 @@ pub(crate) const OVERDUE: u8 = 4;
 pub(crate) const OUTSTANDING: u8 = 8;
 /// One of its bases was written to the journal's cold log, where it may be found again after the call is forgotten.
 pub(crate) const COLD: u8 = 32;
+/// Its inbox has had its outcome: its caller will not send it again.
+pub(crate) const ACKNOWLEDGED: u8 = 64;
 /// Its submission waits for no acceptance.
 pub(crate) const AWAITED: u8 = 16;
 
@@ -91,12 +93,21 @@ pub(crate) struct Extra {
     /// Its idempotency key and the hash of its arguments.
     pub key: Option<(Key, u64)>,
     pub history: Vec<Attempt>,
-    /// Who else asked for the outcome: inbox and tag.
-    pub watchers: Vec<(u32, Tag)>,
+    /// Who else asked for the outcome.
+    pub watchers: Vec<Watcher>,
     /// The arguments of a dead letter, kept so that it can be revived.
     pub arguments: Handle,
     /// The dead letter it revives.
     pub revives: Option<CallId>,
+}
+
+/// An inbox that asked for the outcome of another's call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Watcher {
+    pub inbox: u32,
+    /// The inbox's stamp: its place may be another's by the time the call settles.
+    pub stamp: u32,
+    pub tag: Tag,
 }
 
 /// How one attempt ended, when it did not settle the call.

@@ -188,8 +188,10 @@ pub enum Refusal {
     CallsFull { limit: u32 },
     /// The broker knows as many different routes as it may.
     RoutesFull { limit: u32 },
-    /// The named inbox holds as many unacknowledged calls as it may.
-    InboxFull { inbox: Name, limit: u32 },
+    /// The broker knows as many different procedures as it may.
+    ProceduresFull { limit: u32 },
+    /// The inbox holds as many unacknowledged calls as it may.
+    InboxFull { inbox: Option<Name>, limit: u32 },
     /// As many idempotency keys are remembered as may be.
     KeysFull { limit: u32 },
     /// The idempotency key belongs to a call with other arguments.

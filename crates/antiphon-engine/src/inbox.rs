@@ -21,8 +21,10 @@ pub(crate) struct Inbox {
     pub peer: Option<Peer>,
     /// Settled calls that are not acknowledged, by index.
     pub outstanding: Vec<u32>,
-    /// Unsettled calls that will come here.
+    /// Unsettled calls that will come here. While there are any, the place is not another's.
     pub open: u32,
+    /// Its grace is over: it keeps nothing any more, and goes with its last open call unless it is opened again.
+    pub ended: bool,
     /// When it ends unless it is opened again, monotonic; 0 is never.
     pub ends_ms: u64,
     /// The record that says it exists.
@@ -55,6 +57,7 @@ impl Inboxes {
             peer: None,
             outstanding: Vec::new(),
             open: 0,
+            ended: false,
             ends_ms: 0,
             handle: Handle::NONE,
             stamp: self.stamp,

@@ -189,6 +189,8 @@ pub struct Engine {
     busy_workers: VecDeque<u32>,
     /// The newest id time among forgotten calls: an id that is older may have been a call.
     horizon_ms: u64,
+    /// The same, of calls that their callers may send again.
+    resend_horizon_ms: u64,
     /// Where the horizon is recorded, and as what.
     horizon_record: (Handle, u64),
     next_retention_ms: u64,
@@ -223,6 +225,7 @@ impl Engine {
             busy_procedures: VecDeque::new(),
             busy_workers: VecDeque::new(),
             horizon_ms: 0,
+            resend_horizon_ms: 0,
             horizon_record: (Handle::NONE, 0),
             next_retention_ms: 0,
             started: Handle::NONE,

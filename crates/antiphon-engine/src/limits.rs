@@ -25,6 +25,10 @@ pub struct Limits {
     pub outcome_ms: u64,
     /// How many bytes of outcomes one procedure keeps.
     pub outcome_bytes: u64,
+    /// Dead letters of one procedure; the oldest goes first. Each costs about 500 bytes beside its arguments on disk.
+    pub dead_letters_max: u32,
+    /// Different procedures, in routes and offers: they are not forgotten.
+    pub procedures_max: u32,
     /// How long a dead letter is kept, in milliseconds.
     pub dead_letter_ms: u64,
     /// How long a key is remembered after its call has settled, in milliseconds.
@@ -46,6 +50,8 @@ impl Limits {
             inbox_grace_ms: defaults::INBOX_GRACE_MS,
             outcome_ms: defaults::OUTCOME_RETENTION_MS,
             outcome_bytes: defaults::OUTCOME_RETENTION_BYTES,
+            dead_letters_max: 1_000_000,
+            procedures_max: 65_536,
             dead_letter_ms: defaults::DEAD_LETTER_RETENTION_MS,
             idempotency_ms: defaults::IDEMPOTENCY_WINDOW_MS,
         }

@@ -114,10 +114,12 @@ pub enum Record<'a> {
         /// The call.
         id: CallId,
     },
-    /// Calls with ids up to this time may have been forgotten. A base.
+    /// Calls with ids up to these times may have been forgotten. A base. Milliseconds since 1970.
     Horizon {
-        /// Milliseconds since 1970.
+        /// Any call.
         ms: u64,
+        /// A call whose caller may send it again: its outcome was not acknowledged.
+        resend_ms: u64,
     },
     /// A settled call was forgotten while older records of it may still stand in the cold log. A base, needed until
     /// those are gone: without it, replay would find the call unsettled again.
@@ -264,7 +266,10 @@ impl Record<'_> {
             }
             Self::Settled(record) => record.encode(&mut to),
             Self::InboxOpened { name } | Self::InboxRemoved { name } => to.text(name),
-            Self::Horizon { ms } => to.u64(*ms),
+            Self::Horizon { ms, resend_ms } => {
+                to.u64(*ms);
+                to.u64(*resend_ms);
+            }
             Self::Entombed { until, .. } => to.u64(*until),
             Self::Acknowledged { .. } | Self::Forgotten { .. } => {}
         }
@@ -302,7 +307,7 @@ impl Record<'_> {
             Kind::InboxOpened => Record::InboxOpened { name: name(&mut from)? },
             Kind::Forgotten => Record::Forgotten { id },
             Kind::Entombed => Record::Entombed { id, until: from.u64()? },
-            Kind::Horizon => Record::Horizon { ms: from.u64()? },
+            Kind::Horizon => Record::Horizon { ms: from.u64()?, resend_ms: from.u64()? },
             Kind::InboxRemoved => Record::InboxRemoved { name: name(&mut from)? },
         })
     }

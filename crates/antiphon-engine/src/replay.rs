@@ -1,6 +1,6 @@
 //! From the journal's records back to the state they describe. Replay runs no policy: it puts down what was decided.
 
-use crate::call::{Attempt, COLD, Call, DURABLE, NONE, OUTSTANDING, SUSPECT};
+use crate::call::{ACKNOWLEDGED, Attempt, COLD, Call, DURABLE, NONE, OUTSTANDING, SUSPECT};
 use crate::effect::{Body, Effects, Handle, Role, Urgency};
 use crate::inbox::InboxKey;
 use crate::record::{Progress, Record, Settled, Submitted};
@@ -51,7 +51,9 @@ impl Replay {
             Record::Settled(record) => self.settled(record.into_owned(), handle, cold),
             Record::Acknowledged { id } => {
                 if let Some(index) = self.engine.calls.find(id) {
-                    self.engine.calls.get_mut(index).inbox = NONE;
+                    let call = self.engine.calls.get_mut(index);
+                    call.inbox = NONE;
+                    call.set(ACKNOWLEDGED, true);
                 }
             }
             Record::InboxOpened { name } => {
@@ -65,9 +67,11 @@ impl Replay {
                     self.drop_call(index);
                 }
             }
-            Record::Horizon { ms } => {
+            Record::Horizon { ms, resend_ms } => {
                 // Recorded once a second: what was forgotten after the last one is within that second.
                 self.engine.horizon_ms = self.engine.horizon_ms.max(ms + crate::retention::RETENTION_STEP_MS);
+                self.engine.resend_horizon_ms =
+                    self.engine.resend_horizon_ms.max(resend_ms + crate::retention::RETENTION_STEP_MS);
                 self.engine.horizon_record = (handle, ms);
             }
             Record::InboxRemoved { name } => {

@@ -2,7 +2,7 @@
 //! What a connected or named inbox has not acknowledged is kept until it has.
 
 use crate::Engine;
-use crate::call::{COLD, DURABLE, NONE, OUTSTANDING, OVERDUE};
+use crate::call::{ACKNOWLEDGED, COLD, DURABLE, NONE, OUTSTANDING, OVERDUE};
 use crate::effect::{Body, Effects, Gate, Handle, Role, Urgency};
 use crate::limits::OUTCOME_OVERHEAD_BYTES;
 use crate::record::Record;
@@ -28,8 +28,13 @@ impl Engine {
             return;
         }
         let it = self.procedures.get_mut(procedure);
-        if call.state == State::Dead {
+        if call.state == State::Dead && call.has(DURABLE) {
             it.dead.push_back(entry);
+            if it.dead.len() > self.limits.dead_letters_max as usize
+                && let Some((index, generation)) = self.procedures.get_mut(procedure).dead.pop_front()
+            {
+                self.let_settled_go(index, generation, effects);
+            }
         } else if keyed {
             it.keyed.push_back(entry);
         } else {
@@ -41,7 +46,10 @@ impl Engine {
 
     /// Forgets the oldest outcomes of a procedure until its bytes are within bounds.
     fn evict(&mut self, procedure: u32, effects: &mut impl Effects) {
-        while self.procedures.get(procedure).settled_bytes > self.limits.outcome_bytes {
+        // The newest stays, however large: whoever settled it is not done with it yet.
+        while self.procedures.get(procedure).settled_bytes > self.limits.outcome_bytes
+            && self.procedures.get(procedure).settled.len() > 1
+        {
             let Some((index, generation)) = self.procedures.get_mut(procedure).settled.pop_front() else { return };
             self.let_settled_go(index, generation, effects);
         }
@@ -51,13 +59,22 @@ impl Engine {
     fn let_settled_go(&mut self, index: u32, generation: u32, effects: &mut impl Effects) {
         match self.calls.live(index, generation).map(|call| call.has(OUTSTANDING)) {
             Some(true) => {
-                let bytes = self.calls.get(index).bytes;
+                if self.counts_bytes(index) {
+                    let bytes = self.calls.get(index).bytes;
+                    self.discount(index, bytes);
+                }
                 self.calls.get_mut(index).set(OVERDUE, true);
-                self.discount(index, bytes);
             }
             Some(false) => self.forget(index, effects),
             None => {}
         }
+    }
+
+    /// Whether the call is kept by bytes, not by age alone.
+    fn counts_bytes(&self, index: u32) -> bool {
+        let call = self.calls.get(index);
+        let dead_letter = call.state == State::Dead && call.has(DURABLE);
+        !dead_letter && self.calls.extra(index).is_none_or(|extra| extra.key.is_none())
     }
 
     fn discount(&mut self, index: u32, bytes: u32) {
@@ -74,7 +91,7 @@ impl Engine {
         let (overdue, id, route) = (call.has(OVERDUE), call.id, call.route);
         let procedure = self.procedure_of(index);
         let key = self.calls.extra(index).and_then(|extra| extra.key.clone());
-        if state != State::Dead && key.is_none() && !overdue {
+        if self.counts_bytes(index) && !overdue {
             self.discount(index, bytes);
         }
         if self.calls.get(index).has(OUTSTANDING) {
@@ -95,7 +112,11 @@ impl Engine {
                 effects.release(body);
             }
         }
-        self.horizon_ms = self.horizon_ms.max(id.unix_ms().min(self.now.wall_ms));
+        let made_ms = id.unix_ms().min(self.now.wall_ms);
+        self.horizon_ms = self.horizon_ms.max(made_ms);
+        if !self.calls.get(index).has(ACKNOWLEDGED) {
+            self.resend_horizon_ms = self.resend_horizon_ms.max(made_ms);
+        }
         self.procedures.get_mut(procedure).count(state, -1);
         self.routes.let_go(route);
         self.calls.remove(index);
@@ -119,8 +140,8 @@ impl Engine {
     }
 
     pub(crate) fn record_horizon(&mut self, effects: &mut impl Effects) {
-        let (old, ms) = (self.horizon_record.0, self.horizon_ms);
-        let handle = effects.record(&Record::Horizon { ms }, Body::None, Role::Base, Urgency::Lazy);
+        let (old, ms, resend_ms) = (self.horizon_record.0, self.horizon_ms, self.resend_horizon_ms);
+        let handle = effects.record(&Record::Horizon { ms, resend_ms }, Body::None, Role::Base, Urgency::Lazy);
         if old != Handle::NONE {
             effects.release(old);
         }

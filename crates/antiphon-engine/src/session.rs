@@ -1,6 +1,6 @@
 //! Peers coming and going: callers with their inboxes, workers with their offers and held leases.
 
-use crate::call::{DURABLE, NONE, OUTSTANDING, OVERDUE};
+use crate::call::{ACKNOWLEDGED, DURABLE, NONE, OUTSTANDING, OVERDUE, Watcher};
 use crate::effect::{Body, Effect, Effects, Gate, Peer, Refusal, Role, Urgency};
 use crate::inbox::InboxKey;
 use crate::record::Record;
@@ -50,6 +50,7 @@ impl Engine {
         let Some(inbox) = self.inboxes.get_mut(place) else { return };
         inbox.handle = handle.unwrap_or(inbox.handle);
         inbox.ends_ms = 0;
+        inbox.ended = false;
         if let Some(old) = inbox.peer.replace(peer) {
             effects.emit(Gate::Open, Effect::Fenced { peer: old });
             self.unseat(old);
@@ -73,6 +74,13 @@ impl Engine {
             let generation = self.calls.get(index).generation;
             self.leftovers.push_back(Leftover::Deliver(index, generation, place));
         }
+    }
+
+    /// Whether the procedures of an offer are known or may become so.
+    #[must_use]
+    pub fn takes_offer(&self, offer: &Offer) -> bool {
+        let new = offer.procedures.iter().filter(|offered| self.procedures.find(&offered.name).is_none()).count();
+        self.procedures.len() as usize + new <= self.limits.procedures_max as usize
     }
 
     pub(crate) fn open_worker(&mut self, peer: Peer, offer: &Offer, effects: &mut impl Effects) {
@@ -188,14 +196,28 @@ impl Engine {
             let ended = self.inboxes.get(due.index).is_some_and(|inbox| {
                 inbox.stamp == due.stamp && inbox.peer.is_none() && inbox.ends_ms != 0 && inbox.ends_ms <= due.at_ms
             });
-            if ended && let Some(inbox) = self.inboxes.remove(due.index) {
-                for index in inbox.outstanding {
-                    let call = self.calls.get_mut(index);
-                    call.set(OUTSTANDING, false);
-                    call.inbox = NONE;
-                    self.leftovers.push_back(Leftover::Outcome(index, call.generation));
-                }
+            if ended {
+                self.end_inbox(due.index);
             }
+        }
+    }
+
+    /// An inbox keeps nothing any more. Its place stays while unsettled calls point to it.
+    fn end_inbox(&mut self, place: u32) {
+        let Some(inbox) = self.inboxes.get_mut(place) else { return };
+        inbox.ended = true;
+        for index in core::mem::take(&mut inbox.outstanding) {
+            let call = self.calls.get_mut(index);
+            call.set(OUTSTANDING, false);
+            call.inbox = NONE;
+            self.leftovers.push_back(Leftover::Outcome(index, call.generation));
+        }
+        self.drop_ended_inbox(place);
+    }
+
+    pub(crate) fn drop_ended_inbox(&mut self, place: u32) {
+        if self.inboxes.get(place).is_some_and(|inbox| inbox.ended && inbox.open == 0) {
+            self.inboxes.remove(place);
         }
     }
 
@@ -243,9 +265,10 @@ impl Engine {
             self.calls.get_mut(index).tag = tag;
             return;
         }
+        let stamp = self.inboxes.get(inbox).map_or(0, |inbox| inbox.stamp);
         let watchers = &mut self.calls.extra_mut(index).watchers;
-        watchers.retain(|(other, _)| *other != inbox);
-        watchers.push((inbox, tag));
+        watchers.retain(|other| other.inbox != inbox);
+        watchers.push(Watcher { inbox, stamp, tag });
     }
 
     pub(crate) fn acknowledge(&mut self, peer: Peer, id: CallId, effects: &mut impl Effects) {
@@ -257,6 +280,7 @@ impl Engine {
         }
         let (durable, overdue) = (call.has(DURABLE), call.has(OVERDUE));
         self.leave_inbox(index);
+        self.calls.get_mut(index).set(ACKNOWLEDGED, true);
         let named = self.inboxes.get(inbox).is_some_and(|inbox| matches!(inbox.key, InboxKey::Named(_)));
         if durable && named {
             let handle = self.calls.get(index).handle;

@@ -1,6 +1,6 @@
 //! The end of a call: recorded once, told to whoever waits.
 
-use crate::call::{AWAITED, DURABLE, NONE, OUTSTANDING};
+use crate::call::{AWAITED, DURABLE, NONE, OUTSTANDING, Watcher};
 use crate::effect::{Body, Effect, Effects, Ending, Gate, Handle, Peer, Reason, Role, Urgency};
 use crate::record::{Record, Settled, Submitted};
 use crate::{Engine, admission::gate_of};
@@ -26,6 +26,8 @@ impl Engine {
         call.state = state;
         call.at_ms = self.now.wall_ms;
         (call.bytes, call.reason) = match verdict {
+            // The arguments of a dead letter are kept, so they go on counting.
+            Verdict::Told(bytes) if state == State::Dead => (bytes.saturating_add(call.bytes), 0),
             Verdict::Told(bytes) => (bytes, 0),
             Verdict::Decided(reason) => (0, reason as u8),
         };
@@ -87,6 +89,11 @@ impl Engine {
         let (to, tag, gate) = (call.inbox, call.tag, gate_of(call));
         if let Some(inbox) = self.inboxes.get_mut(to) {
             inbox.open = inbox.open.saturating_sub(1);
+        }
+        if self.inboxes.get(to).is_some_and(|inbox| inbox.ended) {
+            self.calls.get_mut(index).inbox = NONE;
+            self.drop_ended_inbox(to);
+        } else if let Some(inbox) = self.inboxes.get_mut(to) {
             let place = u32::try_from(inbox.outstanding.len()).expect("fewer outcomes than calls");
             inbox.outstanding.push(index);
             let peer = inbox.peer;
@@ -101,8 +108,9 @@ impl Engine {
         }
         if self.calls.extra(index).is_some_and(|extra| !extra.watchers.is_empty()) {
             let watchers = core::mem::take(&mut self.calls.extra_mut(index).watchers);
-            for (inbox, tag) in watchers {
-                if let Some(peer) = self.inboxes.get(inbox).and_then(|inbox| inbox.peer) {
+            for Watcher { inbox, stamp, tag } in watchers {
+                let inbox = self.inboxes.get(inbox).filter(|inbox| inbox.stamp == stamp);
+                if let Some(peer) = inbox.and_then(|inbox| inbox.peer) {
                     effects.emit(gate, self.outcome_for(index, peer, tag));
                 }
             }

@@ -178,6 +178,101 @@ fn an_outcome_reaches_only_its_own_inbox() {
 }
 
 #[test]
+fn an_inbox_that_ended_leaves_its_calls_to_nobody_else() {
+    check(
+        "caller c
+           submit a
+           close c
+           at 30s
+           caller d
+           worker w
+           ok a
+           caller c
+           attach a",
+        expect![[r#"
+            caller c
+            submit a
+                record Submitted Now
+            close c
+            at 30s
+            caller d
+            worker w
+                record Leased Now
+                w: open, keeps 0
+                w: run a, attempt 1, token 1.1  (once recorded)
+            ok a
+                record Settled Now
+                w: settled a  (once recorded)
+            caller c
+            attach a
+                c: a succeeded after 1 [tag 99]  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn who_attached_and_went_leaves_the_outcome_to_nobody_else() {
+    check(
+        "caller c
+           caller d
+           submit a
+           attach a for=d
+           close d
+           at 30s
+           caller e
+           worker w
+           ok a",
+        expect![[r#"
+            caller c
+            caller d
+            submit a
+                record Submitted Now
+            attach a for=d
+            close d
+            at 30s
+            caller e
+            worker w
+                record Leased Now
+                w: open, keeps 0
+                w: run a, attempt 1, token 1.1  (once recorded)
+            ok a
+                record Settled Now
+                c: a succeeded after 1 [tag 7]  (once recorded)
+                w: settled a  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn a_caller_that_comes_back_late_is_still_told_what_settles_then() {
+    check(
+        "caller c
+           submit a
+           close c
+           at 31s
+           caller c
+           worker w
+           ok a",
+        expect![[r#"
+            caller c
+            submit a
+                record Submitted Now
+            close c
+            at 31s
+            caller c
+            worker w
+                record Leased Now
+                w: open, keeps 0
+                w: run a, attempt 1, token 1.1  (once recorded)
+            ok a
+                record Settled Now
+                c: a succeeded after 1 [tag 7]  (once recorded)
+                w: settled a  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
 fn a_detached_call_goes_to_no_inbox() {
     check(
         "caller c
