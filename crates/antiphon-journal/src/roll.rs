@@ -67,7 +67,7 @@ impl Journal {
         // A journal that was just opened is still making its reserve: that is no lack of room.
         self.space.wait_for(floor).map_err(|_| refused(0))?;
         let length = u32::try_from(needed).expect("heads and bodies are bounded");
-        self.space.make(length).map_err(|e: io::Error| { eprintln!("LARGE {e:?}"); e }).map_err(|_: io::Error| refused(self.storage.free_bytes().unwrap_or(0)))
+        self.space.make(length).map_err(|_: io::Error| refused(self.storage.free_bytes().unwrap_or(0)))
     }
 
     /// Ends the active segment behind its last entry and writes its index there, in the pending batch.
