@@ -211,17 +211,19 @@ impl Journal {
         if oldest.state != SegmentState::Sealed {
             return None;
         }
-        let (count, bytes, live) = self.sealed_young().fold((0, 0, 0), |(count, bytes, live), (_, s)| {
-            (count + 1, bytes + u64::from(s.file.length), live + s.live_bytes())
-        });
-        let mostly_dead = count >= 2 && live < bytes / DEAD_RATIO / 2;
+        // Segments that a restart closed early are full of nothing: what lives is held against what was written.
+        let (count, bytes, used, live) =
+            self.sealed_young().fold((0, 0, 0, 0), |(count, bytes, used, live), (_, s)| {
+                (count + 1, bytes + u64::from(s.file.length), used + u64::from(s.end), live + s.live_bytes())
+            });
+        let mostly_dead = count >= 2 && live < used / DEAD_RATIO / 2;
         (bytes > self.options.young_bytes || mostly_dead).then_some(*number)
     }
 
     fn cold_to_sweep(&self) -> Option<u32> {
         let sealed = |s: &Segment| s.file.generation == Generation::Cold && s.state == SegmentState::Sealed;
         let cold = self.segments.iter().filter(|(_, s)| sealed(s));
-        cold.filter(|(_, s)| s.live_bytes() < u64::from(s.file.length) / DEAD_RATIO).map(|(number, _)| *number).next()
+        cold.filter(|(_, s)| s.live_bytes() < u64::from(s.end) / DEAD_RATIO).map(|(number, _)| *number).next()
     }
 
     /// Marks what is dead: young segments from the oldest on, cold ones anywhere.
