@@ -8,12 +8,10 @@ use crate::outlet::Outlet;
 use crate::output::{Outbox, Output, Scratch};
 use crate::questions::Question;
 use crate::tombs::Tombs;
-use antiphon_broker::{Event, Inbox, Report, Wants};
-use antiphon_engine::{Command, End, Engine, Handle, InboxKey, Limits, Now, Peer, Urgency};
+use antiphon_broker::{Event, Inbox, Wants};
+use antiphon_engine::{Command, Engine, Handle, InboxKey, Limits, Now, Peer};
 use antiphon_journal::{AppendError, Generation, Journal, Options, Reserve};
-use antiphon_protocol::{
-    CallId, Code, Epoch, Failure, Keys, LeaseTag, Offer, Outcome, Payload, Route, Settlement, Start, Tag, defaults,
-};
+use antiphon_protocol::{CallId, Code, Epoch, Failure, Keys, LeaseTag, Offer, Payload, Route, Start, Tag, defaults};
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,8 +21,6 @@ use std::time::Duration;
 const STEPS_A_PUMP: u32 = 4_096;
 /// What a record takes beside its payload: names and keys are at most 255 bytes each, history 8 × 600.
 const RECORD_BYTES: usize = 8 << 10;
-/// How long a record nobody waits for may stay in memory.
-const LAZY: Duration = Duration::from_millis(200);
 
 /// A caller or a worker that is connected to a driver.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -92,19 +88,6 @@ pub struct Submit {
     pub wants: Wants,
     /// Whether it was sent before.
     pub resent: bool,
-}
-
-/// Whether the journal has something to write.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Commit {
-    /// Nothing is pending.
-    Nothing,
-    /// Something is pending that may wait this long for company.
-    Within(Duration),
-    /// Something is pending that somebody waits for.
-    Now,
-    /// A commit is under way on the writer thread; what came since waits for the next one.
-    UnderWay,
 }
 
 /// One engine and one journal.
@@ -200,7 +183,7 @@ impl Driver {
         run(&mut self.engine, now, &mut output)
     }
 
-    fn command(&mut self, command: Command<'_>, body: Option<Body>) {
+    pub(crate) fn command(&mut self, command: Command<'_>, body: Option<Body>) {
         self.with(Generation::Young, body, |engine, now, output| engine.handle(now, command, output));
     }
 
@@ -367,53 +350,6 @@ impl Driver {
         self.command(Command::Drain { peer: Peer(peer.0) }, None);
     }
 
-    /// A worker ends a lease.
-    pub fn report(&mut self, peer: PeerId, report: Report) {
-        let Report { lease, call, settlement } = report;
-        let settlement = self.within_limits(settlement);
-        let bytes = bytes_of(&settlement);
-        if self.poisoned.is_some() || self.make_room(bytes as usize, Reserve::Yes).is_err() {
-            // It cannot be recorded now. The lease runs out and the call is tried again; the outcome is not.
-            self.outbox.ready.push((peer, Event::Stale { lease }));
-            return;
-        }
-        let peer = Peer(peer.0);
-        match settlement {
-            Settlement::Succeed(payload) => {
-                let command = Command::Report { peer, lease, call, end: End::Succeed { bytes } };
-                self.command(command, Some(Body::Outcome(Outcome::Reply(payload))));
-            }
-            Settlement::Fail(failure) => {
-                let command = Command::Report { peer, lease, call, end: End::Fail { bytes } };
-                self.command(command, Some(Body::Outcome(Outcome::Failure(failure.may_have_run()))));
-            }
-            Settlement::Retry(failure) => {
-                let (code, text, after_ms) = (failure.code, failure.message.clone(), failure.retry_after_ms);
-                let end = End::Retry { bytes, code, text: &text, after_ms };
-                let body = Body::Outcome(Outcome::Failure(failure.may_have_run()));
-                self.command(Command::Report { peer, lease, call, end }, Some(body));
-            }
-            Settlement::Bury(failure) => {
-                let (code, text) = (failure.code, failure.message.clone());
-                let end = End::Bury { bytes, code, text: &text };
-                let body = Body::Outcome(Outcome::Failure(failure.may_have_run()));
-                self.command(Command::Report { peer, lease, call, end }, Some(body));
-            }
-            Settlement::Release => self.command(Command::Report { peer, lease, call, end: End::Release }, None),
-            Settlement::Stop => self.command(Command::Report { peer, lease, call, end: End::Stop }, None),
-        }
-    }
-
-    /// An outcome that is too large to keep is a failure that another attempt would not avoid.
-    fn within_limits(&self, settlement: Settlement) -> Settlement {
-        let (bytes, limit) = (bytes_of(&settlement), self.options.payload_bytes_max);
-        if bytes <= limit {
-            return settlement;
-        }
-        let text = format!("the procedure's value has {bytes} bytes and the broker takes at most {limit}");
-        Settlement::Fail(Failure::new(Code::ResourceExhausted, text))
-    }
-
     /// Runs what is due, then hands the outlet everything that may leave now. Returns how long until it must be
     /// called again even if nothing comes in; `None` is for ever. Commits are the owner's: see [`Driver::commit_need`].
     pub fn pump(&mut self, outlet: &mut dyn Outlet) -> Option<Duration> {
@@ -462,69 +398,6 @@ impl Driver {
         let due_ms = self.engine.next_wake()?;
         Some(Duration::from_millis(due_ms.saturating_sub(self.now.monotonic_ms)))
     }
-
-    /// Whether the journal has something to write, and how soon.
-    #[must_use]
-    pub fn commit_need(&self) -> Commit {
-        let Some(journal) = self.journal.as_ref().filter(|_| self.poisoned.is_none()) else { return Commit::Nothing };
-        if journal.is_committing() {
-            return Commit::UnderWay;
-        }
-        let Some((urgency, since)) = self.outbox.urgency else { return Commit::Nothing };
-        let patience = match urgency {
-            Urgency::Now => Duration::ZERO,
-            Urgency::Shared => journal.last_sync(),
-            Urgency::Lazy => LAZY,
-        };
-        match patience.saturating_sub(since.elapsed()) {
-            Duration::ZERO => Commit::Now,
-            left => Commit::Within(left),
-        }
-    }
-
-    /// Writes and fsyncs on this thread; pump afterwards.
-    ///
-    /// # Errors
-    /// `DATA_LOSS` when the write or the fsync failed: nothing is acknowledged any more.
-    pub fn commit_here(&mut self) -> Result<(), Failure> {
-        self.outbox.urgency = None;
-        let Some(journal) = &mut self.journal else { return Ok(()) };
-        journal.commit().map(|_| ()).map_err(|error| self.poison(&error))
-    }
-
-    /// Gives up the journal; dropping it frees its directory. What was not committed is gone.
-    pub fn let_go(&mut self) -> Option<Journal> {
-        self.sweep = None;
-        self.journal.take()
-    }
-
-    /// Hands the batch to the journal's writer thread; `wake` is called when it is on disk.
-    ///
-    /// # Errors
-    /// As [`Driver::commit_here`].
-    pub fn commit_behind(&mut self) -> Result<(), Failure> {
-        let Some(journal) = &mut self.journal else { return Ok(()) };
-        match journal.begin_commit() {
-            Ok(begun) => {
-                if begun {
-                    self.outbox.urgency = None;
-                }
-                Ok(())
-            }
-            Err(error) => Err(self.poison(&error)),
-        }
-    }
-}
-
-fn bytes_of(settlement: &Settlement) -> u32 {
-    let bytes = match settlement {
-        Settlement::Succeed(payload) => payload.bytes.len(),
-        Settlement::Fail(failure) | Settlement::Retry(failure) | Settlement::Bury(failure) => {
-            failure.message.len() + failure.details.as_ref().map_or(0, |details| details.bytes.len())
-        }
-        Settlement::Release | Settlement::Stop => 0,
-    };
-    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// FNV-1a of the arguments, to tell whether a key came back with others. It is journaled, so it never changes.

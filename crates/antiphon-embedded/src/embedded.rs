@@ -1,7 +1,8 @@
 //! The embedded broker: a driver behind a lock. Whoever calls it runs the state machine on its own thread; one thread
 //! sees to what is due later, and the journal's writer thread to what waited for an fsync.
 
-use crate::driver::{Commit, Driver, DriverOptions, PeerId};
+use crate::commit::Commit;
+use crate::driver::{Driver, DriverOptions, PeerId};
 use crate::events::capabilities;
 use crate::turn::Turn;
 use antiphon_broker::{

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod clock;
+mod commit;
 mod driver;
 mod embedded;
 mod events;
@@ -9,11 +10,13 @@ mod opening;
 mod outlet;
 mod output;
 mod questions;
+mod reporting;
 mod sweeping;
 mod tombs;
 mod turn;
 
 pub use clock::{Clock, SystemClock};
-pub use driver::{Commit, Driver, DriverOptions, PeerId, RouteRef, Submit};
+pub use commit::Commit;
+pub use driver::{Driver, DriverOptions, PeerId, RouteRef, Submit};
 pub use embedded::{Embedded, EmbeddedOptions};
 pub use outlet::Outlet;

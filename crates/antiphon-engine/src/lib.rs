@@ -26,6 +26,7 @@ mod replay;
 mod report;
 mod retention;
 mod route;
+mod route_codec;
 mod schedule;
 mod session;
 mod settle;

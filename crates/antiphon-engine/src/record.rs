@@ -6,11 +6,10 @@
 use crate::call::Attempt;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::inbox::InboxKey;
+use crate::route_codec::{decode_route, encode_route};
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
-use antiphon_protocol::{
-    Backoff, CallId, CallerId, Code, Durability, Epoch, IncarnationId, Key, LeaseTag, Name, Priority, Route, State, Tag,
-};
+use antiphon_protocol::{CallId, CallerId, Code, Epoch, IncarnationId, Key, LeaseTag, Name, Route, State, Tag};
 
 /// The number of a record's kind, as the journal keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -469,70 +468,6 @@ fn decode_attempt(from: &mut Reader<'_>) -> Result<Attempt, Malformed> {
     Ok(Attempt { attempt, ended_ms, code, text, worker, lost: flags & LOST != 0 })
 }
 
-const TENANT: u8 = 1;
-const DURABILITY: u8 = 2;
-const VOLATILE: u8 = 4;
-const IDEMPOTENT: u8 = 8;
-const AT_MOST_ONCE: u8 = 16;
-const TUNED: u8 = 32;
-const SCHEMA: u8 = 64;
-
-/// Whatever has its default value takes no bytes.
-fn encode_route(route: &Route, to: &mut Writer<'_>) {
-    let tuned = route.backoff != Backoff::DEFAULT || route.attempt_timeout_ms != 0;
-    let mut flags = 0;
-    for (on, flag) in [
-        (route.tenant.is_some(), TENANT),
-        (route.durability.is_some(), DURABILITY),
-        (route.durability == Some(Durability::Volatile), VOLATILE),
-        (route.idempotent, IDEMPOTENT),
-        (route.at_most_once, AT_MOST_ONCE),
-        (tuned, TUNED),
-        (route.schema != 0, SCHEMA),
-    ] {
-        flags |= if on { flag } else { 0 };
-    }
-    to.u8(flags);
-    to.text(&route.procedure);
-    to.u8(route.priority.class());
-    to.u16(route.attempts);
-    if let Some(tenant) = &route.tenant {
-        to.text(tenant);
-    }
-    if tuned {
-        to.u32(route.backoff.first_ms);
-        to.u16(route.backoff.factor_tenths);
-        to.u32(route.backoff.max_ms);
-        to.u32(route.attempt_timeout_ms);
-    }
-    if route.schema != 0 {
-        to.u64(route.schema);
-    }
-}
-
-fn decode_route(from: &mut Reader<'_>) -> Result<Route, Malformed> {
-    let flags = from.u8()?;
-    let mut route = Route::new(name(from)?);
-    route.priority = Priority::new(from.u8()?).map_err(|_| Malformed)?;
-    route.attempts = from.u16()?;
-    route.idempotent = flags & IDEMPOTENT != 0;
-    route.at_most_once = flags & AT_MOST_ONCE != 0;
-    if flags & DURABILITY != 0 {
-        route.durability = Some(if flags & VOLATILE != 0 { Durability::Volatile } else { Durability::Durable });
-    }
-    if flags & TENANT != 0 {
-        route.tenant = Some(name(from)?);
-    }
-    if flags & TUNED != 0 {
-        route.backoff = Backoff { first_ms: from.u32()?, factor_tenths: from.u16()?, max_ms: from.u32()? };
-        route.attempt_timeout_ms = from.u32()?;
-    }
-    if flags & SCHEMA != 0 {
-        route.schema = from.u64()?;
-    }
-    Ok(route)
-}
-
-fn name(from: &mut Reader<'_>) -> Result<Name, Malformed> {
+pub(crate) fn name(from: &mut Reader<'_>) -> Result<Name, Malformed> {
     Name::new(from.text()?).map_err(|_| Malformed)
 }
