@@ -272,7 +272,11 @@ impl Driver {
             route: submit.route.0,
             bytes: u32::try_from(submit.payload.bytes.len()).unwrap_or(u32::MAX),
             deadline_ms: submit.deadline_ms,
-            start: submit.start,
+            start: match submit.start {
+                // The clock is cut to whole milliseconds: without one more, a delay could be over a part of one early.
+                Start::In(ms) if ms > 0 => Start::In(ms.saturating_add(1)),
+                start => start,
+            },
             key,
             wants_acceptance: submit.wants != Wants::Outcome,
             wants_outcome: submit.wants != Wants::Acceptance,
