@@ -31,6 +31,8 @@ pub(crate) const OUTSTANDING: u8 = 8;
 pub(crate) const COLD: u8 = 32;
 /// Its inbox has had its outcome: its caller will not send it again.
 pub(crate) const ACKNOWLEDGED: u8 = 64;
+/// Its outcome is with the consumer of its named inbox, which has not acknowledged it.
+pub(crate) const DELIVERED: u8 = 128;
 /// Its submission waits for no acceptance.
 pub(crate) const AWAITED: u8 = 16;
 

@@ -2,6 +2,7 @@
 
 use crate::call::NONE;
 use crate::effect::{Handle, Peer};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use antiphon_protocol::{CallerId, Name};
 use hashbrown::{DefaultHashBuilder, HashMap};
@@ -25,6 +26,9 @@ pub(crate) struct Inbox {
     pub open: u32,
     /// Its grace is over: it keeps nothing any more, and goes with its last open call unless it is opened again.
     pub ended: bool,
+    /// A named inbox: outcomes with its consumer, and those in line behind them (index and generation).
+    pub in_flight: u32,
+    pub backlog: VecDeque<(u32, u32)>,
     /// When it ends unless it is opened again, monotonic; 0 is never.
     pub ends_ms: u64,
     /// The record that says it exists.
@@ -57,6 +61,8 @@ impl Inboxes {
             peer: None,
             outstanding: Vec::new(),
             open: 0,
+            in_flight: 0,
+            backlog: VecDeque::new(),
             ended: false,
             ends_ms: 0,
             handle: Handle::NONE,

@@ -12,6 +12,7 @@ mod cancel;
 mod codec;
 mod compaction;
 mod dedupe;
+mod delivery;
 mod dispatch;
 mod effect;
 mod explain;

@@ -1,6 +1,6 @@
 //! Peers coming and going: callers with their inboxes, workers with their offers and held leases.
 
-use crate::call::{ACKNOWLEDGED, DURABLE, NONE, OUTSTANDING, OVERDUE, Watcher};
+use crate::call::{ACKNOWLEDGED, DELIVERED, DURABLE, NONE, OUTSTANDING, OVERDUE, Watcher};
 use crate::effect::{Body, Effect, Effects, Gate, Peer, Refusal, Role, Urgency};
 use crate::inbox::InboxKey;
 use crate::record::Record;
@@ -24,6 +24,8 @@ pub(crate) enum Leftover {
     Lease(LeaseTag),
     /// An outcome to be delivered to an inbox that was opened again: index, generation, inbox.
     Deliver(u32, u32, u32),
+    /// A named inbox that was opened again: its place.
+    Fill(u32),
 }
 
 impl Engine {
@@ -62,17 +64,6 @@ impl Engine {
     fn unseat(&mut self, peer: Peer) {
         if let Some(slot) = self.sessions.get_mut(peer.0 as usize) {
             *slot = None;
-        }
-    }
-
-    /// Whatever the inbox has not acknowledged is delivered again, a few at a time.
-    fn redeliver(&mut self, place: u32) {
-        let Some(inbox) = self.inboxes.get(place) else { return };
-        let mut again: alloc::vec::Vec<_> = inbox.outstanding.clone();
-        again.sort_by_key(|index| self.calls.get(*index).at_ms);
-        for index in again {
-            let generation = self.calls.get(index).generation;
-            self.leftovers.push_back(Leftover::Deliver(index, generation, place));
         }
     }
 
@@ -231,6 +222,7 @@ impl Engine {
                         self.forget(index, effects);
                     }
                 }
+                Some(Leftover::Fill(place)) => self.fill_window(place, effects),
                 Some(Leftover::Deliver(index, generation, inbox)) => {
                     let outstanding = self.calls.live(index, generation).filter(|call| call.has(OUTSTANDING));
                     if let (Some(call), Some(peer)) = (outstanding, self.inboxes.get(inbox).and_then(|to| to.peer)) {
@@ -289,16 +281,19 @@ impl Engine {
         if overdue {
             self.forget(index, effects);
         }
+        self.fill_window(inbox, effects);
     }
 
     /// Takes a settled call out of its inbox's list.
     pub(crate) fn leave_inbox(&mut self, index: u32) {
         let call = self.calls.get_mut(index);
-        let (inbox, place) = (call.inbox, call.place);
+        let (inbox, place, delivered) = (call.inbox, call.place, call.has(DELIVERED));
         call.set(OUTSTANDING, false);
+        call.set(DELIVERED, false);
         call.place = NONE;
         call.inbox = NONE;
         let Some(inbox) = self.inboxes.get_mut(inbox) else { return };
+        inbox.in_flight -= u32::from(delivered);
         if (place as usize) < inbox.outstanding.len() {
             inbox.outstanding.swap_remove(place as usize);
             if let Some(moved) = inbox.outstanding.get(place as usize).copied() {

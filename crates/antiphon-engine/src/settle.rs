@@ -1,6 +1,6 @@
 //! The end of a call: recorded once, told to whoever waits.
 
-use crate::call::{AWAITED, DURABLE, NONE, OUTSTANDING, Watcher};
+use crate::call::{AWAITED, DURABLE};
 use crate::effect::{Body, Effect, Effects, Ending, Gate, Handle, Peer, Reason, Role, Urgency};
 use crate::record::{Record, Settled, Submitted};
 use crate::{Engine, admission::gate_of};
@@ -80,40 +80,6 @@ impl Engine {
         if call.deadline_ms != 0 {
             let calls = &self.calls;
             self.deadlines.strike(|due| calls.live(due.index, due.stamp).is_some_and(|call| !call.state.is_settled()));
-        }
-    }
-
-    /// Tells the outcome to the call's inbox and to whoever else asked for it.
-    fn deliver(&mut self, index: u32, effects: &mut impl Effects) {
-        let call = self.calls.get(index);
-        let (to, tag, gate) = (call.inbox, call.tag, gate_of(call));
-        if let Some(inbox) = self.inboxes.get_mut(to) {
-            inbox.open = inbox.open.saturating_sub(1);
-        }
-        if self.inboxes.get(to).is_some_and(|inbox| inbox.ended) {
-            self.calls.get_mut(index).inbox = NONE;
-            self.drop_ended_inbox(to);
-        } else if let Some(inbox) = self.inboxes.get_mut(to) {
-            let place = u32::try_from(inbox.outstanding.len()).expect("fewer outcomes than calls");
-            inbox.outstanding.push(index);
-            let peer = inbox.peer;
-            let call = self.calls.get_mut(index);
-            call.place = place;
-            call.set(OUTSTANDING, true);
-            if let Some(peer) = peer {
-                effects.emit(gate, self.outcome_for(index, peer, tag));
-            }
-        } else {
-            self.calls.get_mut(index).inbox = NONE;
-        }
-        if self.calls.extra(index).is_some_and(|extra| !extra.watchers.is_empty()) {
-            let watchers = core::mem::take(&mut self.calls.extra_mut(index).watchers);
-            for Watcher { inbox, stamp, tag } in watchers {
-                let inbox = self.inboxes.get(inbox).filter(|inbox| inbox.stamp == stamp);
-                if let Some(peer) = inbox.and_then(|inbox| inbox.peer) {
-                    effects.emit(gate, self.outcome_for(index, peer, tag));
-                }
-            }
         }
     }
 

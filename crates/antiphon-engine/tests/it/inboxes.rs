@@ -1,6 +1,7 @@
 //! Where outcomes go.
 
-use crate::script::check;
+use crate::script::{World, check};
+use antiphon_engine::Limits;
 use expect_test::expect;
 
 #[test]
@@ -322,4 +323,23 @@ fn a_newer_session_of_a_caller_fences_the_older() {
                 w: settled a  (once recorded)
         "#]],
     );
+}
+
+#[test]
+fn a_named_inbox_hands_out_a_window_and_then_one_for_each_acknowledgement() {
+    let mut world = World::new(Limits::new(true));
+    world.run("inbox billing\nworker w slots=2000");
+    for number in 0..1_200 {
+        world.run(&format!("submit n{number} for=billing\nok n{number}"));
+    }
+    let told = |world: &World| world.told.iter().filter(|(who, _, _)| who == "billing").count();
+    assert_eq!(told(&world), 1_000);
+    world.run("acknowledge n3 for=billing\nacknowledge n999 for=billing");
+    assert_eq!(told(&world), 1_002);
+    world.run("acknowledge n1100 for=billing");
+    assert_eq!(told(&world), 1_002, "one that was not delivered yet makes no room");
+    world.told.clear();
+    world.run("inbox billing");
+    assert_eq!(told(&world), 1_000, "a new consumer gets a window of its own");
+    assert_eq!(world.told.first().map(|(_, call, _)| call.as_str()), Some("n0"));
 }
