@@ -43,73 +43,97 @@ impl Driver {
     pub fn recover(options: DriverOptions, storage: Arc<dyn Storage>, wake: Wake) -> Result<Self, OpenError> {
         let limits = Limits { durable: true, ..options.limits.clone() };
         let now = options.clock.now();
-        // Replay must not push the wall clock ahead of what is journaled, so it starts at zero.
-        let mut replay = Replay::new(limits, seed(), Now::default());
-        let mut cold = HashSet::new();
-        let mut pinned = Vec::new();
-        let mut tombs = Tombs::default();
-        let mut wrong = None;
-        let mut visit = |entry: Recovered<'_>| {
-            if entry.generation == Generation::Cold {
-                cold.insert(entry.position.segment());
-            }
-            if entry.role == antiphon_journal::Role::PinnedDelta {
-                pinned.push(entry.position);
-            }
-            match Record::decode(entry.kind, entry.key, entry.head) {
-                Ok(record) => {
-                    let at = Handle(entry.position.as_u64());
-                    if let Record::Entombed { id, until } = record {
-                        tombs.insert(at, id, until);
-                    }
-                    replay.apply(record, at, entry.generation == Generation::Cold);
-                }
-                Err(_) => wrong = wrong.or(Some((entry.position, entry.kind))),
-            }
-        };
-        let journal = Journal::open(Arc::clone(&storage), within_disk(&options, &*storage), wake, &mut visit);
+        let mut found = Found::new(limits);
+        let within = within_disk(&options, &*storage);
+        let journal = Journal::open(storage, within, wake, &mut |entry| found.visit(&entry));
         let mut journal = journal.map_err(|error| opening(&options, error))?;
-        if let Some((position, kind)) = wrong {
-            return Err(OpenError::Storage(format!(
-                "the journal has a record of kind {kind} at {position:?} that this program cannot read: use a newer program"
-            )));
-        }
-        let mut live: Vec<_> = tombs.positions().map(|position| Handle(position.as_u64())).collect();
-        let mut bodies = Bodies::new(options.cache_bytes);
-        let mut outbox = Outbox::default();
-        let (mut poisoned, mut scratch) = (None, Scratch::default());
-        let engine = {
-            let mut deferred = Deferred {
-                output: Output {
-                    journal: Some(&mut journal),
-                    bodies: &mut bodies,
-                    outbox: &mut outbox,
-                    cold: &mut cold,
-                    tombs: &mut tombs,
-                    poisoned: &mut poisoned,
-                    scratch: &mut scratch,
-                    body: None,
-                    body_at: Handle::NONE,
-                    epoch: Epoch::default(),
-                    generation: Generation::Young,
-                },
-                released: Vec::new(),
-            };
-            let engine = replay.finish(now, &mut deferred, |handle| live.push(handle));
-            let released = deferred.released;
-            claim(&mut journal, &live, &pinned, &released);
-            engine
-        };
-        tombs.clear(&mut journal);
-        if let Some(failure) = poisoned {
-            return Err(OpenError::Storage(failure.message));
-        }
+        found.check()?;
+        let (engine, cold, tombs) = found.rebuild(now, &options, &mut journal)?;
         // The new epoch is on disk before anything is served: no lease token is ever issued twice.
         journal.commit().map_err(|error| OpenError::Storage(error.to_string()))?;
         let mut driver = Self::assemble(options, engine, Some(journal));
         driver.cold = cold;
         driver.tombs = tombs;
         Ok(driver)
+    }
+}
+
+/// What a recovery found in the journal.
+struct Found {
+    replay: Replay,
+    cold: HashSet<u32>,
+    pinned: Vec<Position>,
+    tombs: Tombs,
+    /// The first record that could not be read, if any.
+    wrong: Option<(Position, u8)>,
+}
+
+impl Found {
+    fn new(limits: Limits) -> Self {
+        // Replay must not push the wall clock ahead of what is journaled, so it starts at zero.
+        let replay = Replay::new(limits, seed(), Now::default());
+        Self { replay, cold: HashSet::new(), pinned: Vec::new(), tombs: Tombs::default(), wrong: None }
+    }
+
+    fn visit(&mut self, entry: &Recovered<'_>) {
+        let cold = entry.generation == Generation::Cold;
+        if cold {
+            self.cold.insert(entry.position.segment());
+        }
+        if entry.role == antiphon_journal::Role::PinnedDelta {
+            self.pinned.push(entry.position);
+        }
+        let Ok(record) = Record::decode(entry.kind, entry.key, entry.head) else {
+            self.wrong = self.wrong.or(Some((entry.position, entry.kind)));
+            return;
+        };
+        let at = Handle(entry.position.as_u64());
+        if let Record::Entombed { id, until } = record {
+            self.tombs.insert(at, id, until);
+        }
+        self.replay.apply(record, at, cold);
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        let Some((position, kind)) = self.wrong else { return Ok(()) };
+        Err(OpenError::Storage(format!(
+            "the journal has a record of kind {kind} at {position:?} that this program cannot read: use a newer program"
+        )))
+    }
+
+    /// The engine that the records describe, with the journal told what of it is still needed.
+    fn rebuild(
+        self,
+        now: Now,
+        options: &DriverOptions,
+        journal: &mut Journal,
+    ) -> Result<(Engine, HashSet<u32>, Tombs), OpenError> {
+        let Self { replay, mut cold, pinned, mut tombs, .. } = self;
+        let mut live: Vec<_> = tombs.positions().map(|position| Handle(position.as_u64())).collect();
+        let mut bodies = Bodies::new(options.cache_bytes);
+        let (mut outbox, mut poisoned, mut scratch) = (Outbox::default(), None, Scratch::default());
+        let output = Output {
+            journal: Some(&mut *journal),
+            bodies: &mut bodies,
+            outbox: &mut outbox,
+            cold: &mut cold,
+            tombs: &mut tombs,
+            poisoned: &mut poisoned,
+            scratch: &mut scratch,
+            body: None,
+            body_at: Handle::NONE,
+            epoch: Epoch::default(),
+            generation: Generation::Young,
+        };
+        let mut deferred = Deferred { output, released: Vec::new() };
+        let engine = replay.finish(now, &mut deferred, |handle| live.push(handle));
+        let released = deferred.released;
+        claim(journal, &live, &pinned, &released);
+        tombs.clear(journal);
+        match poisoned {
+            Some(failure) => Err(OpenError::Storage(failure.message)),
+            None => Ok((engine, cold, tombs)),
+        }
     }
 }
 
