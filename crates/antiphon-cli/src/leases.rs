@@ -99,18 +99,24 @@ impl Leases<'_> {
         mut endings: UnboundedReceiver<Ended>,
         stops: &mut Stops,
     ) -> Result<(), Ending> {
-        let mut renew_at = Instant::now() + self.renewal();
+        let mut renew_at = Instant::now() + renewal(self.lease_ms);
         while !(self.drain_until.is_some() && self.running.is_empty() && self.is_settled()) {
             tokio::select! {
                 event = events.recv() => match event {
-                    Some(event) => self.take(event)?,
+                    Some(event) => {
+                        if let Event::Lease(lease) = &event {
+                            // Only the lease says how long this broker's leases are.
+                            renew_at = renew_at.min(Instant::now() + renewal(lease.lease_ms));
+                        }
+                        self.take(event)?;
+                    }
                     None => return Err(Ending::new(UNREACHABLE, "the connection ended")),
                 },
                 Some(ended) = endings.recv() => self.report(ended),
                 () = sleep_until(renew_at) => {
                     let held: Vec<LeaseTag> = self.running.keys().copied().collect();
                     self.worker.extend(&held);
-                    renew_at = Instant::now() + self.renewal();
+                    renew_at = Instant::now() + renewal(self.lease_ms);
                 }
                 () = stops.next() => match self.drain_until {
                     None => self.drain("asked to stop"),
@@ -124,10 +130,6 @@ impl Leases<'_> {
 
     fn is_settled(&self) -> bool {
         self.unanswered.is_empty() && self.reports.is_empty()
-    }
-
-    fn renewal(&self) -> Duration {
-        Duration::from_millis(u64::from((self.lease_ms / defaults::LEASE_RENEWALS).max(10)))
     }
 
     fn take(&mut self, event: Event) -> Result<(), Ending> {
@@ -246,6 +248,11 @@ fn ask_to_stop(ask: &watch::Sender<Option<Why>>, why: Why) {
         }
         counts
     });
+}
+
+/// How long after a renewal the next one is due.
+fn renewal(lease_ms: u32) -> Duration {
+    Duration::from_millis(u64::from((lease_ms / defaults::LEASE_RENEWALS).max(10)))
 }
 
 async fn until(instant: Option<Instant>) {

@@ -93,24 +93,27 @@ async fn finish(group: &mut Group, input: Bytes, bytes_max: usize) -> Ended {
     };
     let pipes = async { tokio::join!(drain_stdout, drain_stderr) };
     tokio::pin!(pipes, feed);
-    let mut fed = false;
+    let (mut fed, mut drained) = (false, None);
     let status = loop {
         tokio::select! {
             // Too much output ends the reading before the process ends: it is killed with its group.
-            (stdout, stderr) = &mut pipes => {
-                let status = match &stdout {
-                    Ok((_, true)) => Err(std::io::Error::other("too much output")),
-                    _ => group.child.wait().await,
-                };
-                return Ended { status, stdout, stderr };
+            (stdout, stderr) = &mut pipes, if drained.is_none() => {
+                if let Ok((_, true)) = &stdout {
+                    return Ended { status: Err(std::io::Error::other("too much output")), stdout, stderr };
+                }
+                // It may have closed its output and read on.
+                drained = Some((stdout, stderr));
             }
             () = &mut feed, if !fed => fed = true,
             status = group.child.wait() => break status,
         }
     };
-    let (stdout, stderr) = timeout(PIPES, pipes).await.unwrap_or_else(|_| {
-        (Err(std::io::Error::other("a process in the background holds its stdout")), String::new())
-    });
+    let (stdout, stderr) = match drained {
+        Some(drained) => drained,
+        None => timeout(PIPES, pipes).await.unwrap_or_else(|_| {
+            (Err(std::io::Error::other("a process in the background holds its stdout")), String::new())
+        }),
+    };
     Ended { status, stdout, stderr }
 }
 

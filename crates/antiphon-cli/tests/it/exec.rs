@@ -134,6 +134,30 @@ fn a_draining_worker_finishes_what_runs() {
     broker.run(["worker", "drain", "nobody"]).fails(5, "no worker is named nobody");
 }
 
+#[test]
+fn a_short_lease_is_renewed_from_its_start() {
+    let broker = Broker::start_with("[limits]\nlease_ms = 500\n");
+    let _worker = broker.worker(&["--exec", "slow.call=sleep 2; echo 1"]);
+    let called = broker.run(["call", "slow.call", "-o", "json"]).json();
+    assert_eq!((&called["value"], &called["attempts"]), (&1.into(), &1.into()));
+    let status = broker.run(["status", called["id"].as_str().unwrap(), "-o", "json"]).json();
+    assert_eq!(status["lost_leases"], 0, "{status}");
+}
+
+#[test]
+fn a_command_that_closed_its_output_may_read_on() {
+    let broker = Broker::start();
+    let count = broker.directory.path().join("count");
+    // Nothing is read before its output is seen to be closed.
+    let serve = format!("closed.early=exec >&- 2>&-; sleep 1; wc -c > {}", count.display());
+    let _worker = broker.worker(&["--raw", "--exec", &serve]);
+    let file = broker.directory.path().join("argument");
+    fs::write(&file, format!("\"{}\"", "x".repeat(1_000_000))).unwrap();
+    let at = format!("@{}", file.display());
+    assert_eq!(broker.run(["call", "closed.early", &at, "--deadline", "15s"]).ok(), "null");
+    assert_eq!(fs::read_to_string(&count).unwrap().trim(), "1000000");
+}
+
 /// A zombie has ended, too.
 fn is_running(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
