@@ -22,7 +22,7 @@ pub struct Arguments {
 }
 
 const EXITS: &str = "Exit codes: 0 a reply, or done; 1 settled, but not a reply, or failed; 2 usage; 3 broker \
-unreachable; 4 not settled in time; 5 id never seen or forgotten; 6 refused";
+unreachable; 4 not settled in time; 5 id never seen or forgotten; 6 refused; 130 interrupted";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -37,7 +37,7 @@ pub enum Command {
     Result(result::ResultOf),
     /// Print where a call stands, and what happened to it
     Status(status::Status),
-    /// Cancel calls
+    /// Cancel calls: those named, or all that match, at most 10000 at once without --limit
     Cancel(cancel::Cancel),
     /// List calls, newest first
     Ls(ls::Ls),
@@ -52,6 +52,9 @@ pub enum Command {
     /// Ask the broker whether it is there, and how it is
     Ping(ping::Ping),
     /// Measure calls per second and latency
+    ///
+    /// With -o json one measurement is an object with `calls`, `errors`, `calls_per_second` and `latency_us`; several
+    /// are such objects in an array `cells`. With -o jsonl each is a line.
     Bench(bench::Bench),
     /// Look into a data directory that no broker has open
     #[command(subcommand)]

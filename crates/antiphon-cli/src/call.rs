@@ -1,6 +1,6 @@
 //! `antiphon call`: one call, awaited or detached.
 
-use crate::connection::{Connection, new_call_id};
+use crate::connection::{Connection, new_call_id, now_ms};
 use crate::ending::{Ending, INTERRUPTED, REFUSED, UNREACHABLE};
 use crate::output::{Format, Output};
 use crate::result::{self, Settled};
@@ -34,12 +34,12 @@ pub struct Call {
     /// Print the call's id and do not wait for its outcome
     #[arg(long)]
     detach: bool,
-    /// How long the whole call may take (5s), or until when [default: 30s; none with --detach]
+    /// How long the whole call may take (5s), or until when [default: 30s from its start; none with --detach]
     #[arg(long, value_parser = input::deadline, value_name = "DURATION|TIME", allow_hyphen_values = true)]
     deadline: Option<u64>,
     /// How long one attempt may take
-    #[arg(long, value_parser = input::duration, value_name = "DURATION", allow_hyphen_values = true)]
-    attempt_timeout: Option<Duration>,
+    #[arg(long, value_parser = input::attempt_timeout, value_name = "DURATION", allow_hyphen_values = true)]
+    attempt_timeout: Option<u32>,
     /// Calls of one procedure with the same key are one call
     #[arg(long, value_parser = input::key, value_name = "KEY")]
     idempotency_key: Option<Key>,
@@ -98,7 +98,7 @@ pub async fn run(arguments: Call, url: Option<&str>, output: &Output) -> Result<
     let patience = match call.deadline_ms {
         0 => None,
         // The broker records the end of the deadline itself; only a broker that is away needs this.
-        ms => Some(Instant::now() + Duration::from_millis(ms) + DOWN_MAX),
+        ms => (Instant::now() + DOWN_MAX).checked_add(Duration::from_millis(ms)),
     };
     caller.submit(&mut vec![Submission { call, tag: 1, wants, resent: false }]);
     let mut waiting = Waiting { connection, caller, events, id, output, patience };
@@ -121,25 +121,24 @@ fn call(arguments: &Call, payload: Payload) -> antiphon_protocol::Call {
     route.priority = arguments.priority;
     route.durability = arguments.volatile.then_some(Durability::Volatile);
     route.attempts = if arguments.at_most_once { 1 } else { arguments.attempts };
-    route.attempt_timeout_ms = arguments.attempt_timeout.map_or(0, |bound| millis(bound).max(1));
+    route.attempt_timeout_ms = arguments.attempt_timeout.unwrap_or(0);
     route.at_most_once = arguments.at_most_once;
     let mut call = antiphon_protocol::Call::new(new_call_id(), Arc::new(route), payload);
-    let awaited = if arguments.detach { 0 } else { defaults::AWAITED_DEADLINE_MS };
-    // A call that starts later gets its time on top.
-    let delay_ms = arguments.delay.map_or(0, |delay| u64::from(millis(delay)));
-    let default = if awaited == 0 || arguments.not_before.is_some() { 0 } else { awaited + delay_ms };
-    call.deadline_ms = arguments.deadline.unwrap_or(default);
-    call.start = match (arguments.delay, arguments.not_before) {
-        (Some(_), _) => Start::In(delay_ms),
-        (None, Some(at)) => Start::At(at),
-        (None, None) => Start::Now,
+    let (start, wait_ms) = match (arguments.delay, arguments.not_before) {
+        (Some(delay), _) => (Start::In(millis(delay)), millis(delay)),
+        (None, Some(at)) => (Start::At(at), at.saturating_sub(now_ms())),
+        (None, None) => (Start::Now, 0),
     };
+    call.start = start;
+    // A call that starts later gets its time on top.
+    let default = if arguments.detach { 0 } else { defaults::AWAITED_DEADLINE_MS.saturating_add(wait_ms) };
+    call.deadline_ms = arguments.deadline.unwrap_or(default);
     call.keys = arguments.idempotency_key.clone().map(|key| Box::new(Keys { idempotency: Some(key), trace: None }));
     call
 }
 
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A call that was handed over, and what is heard of it.
@@ -155,7 +154,7 @@ struct Waiting<'a> {
 impl Waiting<'_> {
     async fn run(&mut self, arguments: &Call) -> Result<(), Ending> {
         let mut stops = Stops::new()?;
-        let mut warn_at = Some(Instant::now() + NO_WORKER_AFTER + arguments.delay.unwrap_or_default());
+        let mut warn_at = (Instant::now() + NO_WORKER_AFTER).checked_add(arguments.delay.unwrap_or_default());
         if arguments.not_before.is_some() || arguments.detach {
             warn_at = None;
         }
@@ -189,6 +188,9 @@ impl Waiting<'_> {
             Event::Outcome { id, state, attempts, outcome, .. } => {
                 self.caller.acknowledge(&[id]);
                 Some(result::print(&Settled { id, state, attempts, outcome }, self.output))
+            }
+            Event::Refused { failure, .. } if failure.may_have_run => {
+                Some(Err(Ending::new(UNREACHABLE, format!("{failure}; call {} may have run", self.id))))
             }
             Event::Refused { failure, .. } => Some(Err(Ending::new(REFUSED, format!("refused: {failure}")))),
             Event::Down { reason, .. } => Some(Err(self.lost(&reason))),

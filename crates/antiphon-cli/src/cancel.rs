@@ -15,8 +15,6 @@ use tokio::time::timeout;
 
 /// How long all answers together may take.
 const ANSWERS: Duration = Duration::from_secs(30);
-/// Calls cancelled at once when a filter is given without --limit.
-const LIMIT: u32 = 10_000;
 
 /// Cancel calls
 #[derive(Debug, Args)]
@@ -39,8 +37,9 @@ pub async fn run(arguments: Cancel, url: Option<&str>, output: &Output) -> Resul
         return Err(Ending::usage("give either ids, or filters such as --procedure: see `antiphon cancel --help`"));
     }
     let connection = Connection::open(url).await?;
-    let ids = if filtered { matching(&connection, &arguments).await? } else { arguments.ids };
-    if filtered && !arguments.consent.is_given("cancel", ids.len(), output)? {
+    let ids = if filtered { matching(&connection, &arguments, output).await? } else { arguments.ids };
+    // Who names calls is not asked again.
+    if (filtered || arguments.consent.dry_run) && !arguments.consent.is_given("cancel", ids.len(), output)? {
         return Ok(());
     }
     let answers = cancel(&connection, &ids).await?;
@@ -48,7 +47,7 @@ pub async fn run(arguments: Cancel, url: Option<&str>, output: &Output) -> Resul
     print(&ids, &answers, output)
 }
 
-async fn matching(connection: &Connection, arguments: &Cancel) -> Result<Vec<CallId>, Ending> {
+async fn matching(connection: &Connection, arguments: &Cancel, output: &Output) -> Result<Vec<CallId>, Ending> {
     let states = match arguments.state {
         Some(state) if state.is_settled() => {
             return Err(Ending::usage(format!(
@@ -58,12 +57,7 @@ async fn matching(connection: &Connection, arguments: &Cancel) -> Result<Vec<Cal
         Some(state) => vec![state],
         None => vec![State::Scheduled, State::Ready, State::Leased],
     };
-    let mut ids = Vec::new();
-    for state in states {
-        let calls = ls::calls(connection, arguments.filters.filter(Some(state), LIMIT)).await?;
-        ids.extend(calls.into_iter().map(|call| call.id));
-    }
-    Ok(ids)
+    ls::to_change(connection, &arguments.filters, &states, output).await
 }
 
 async fn cancel(connection: &Connection, ids: &[CallId]) -> Result<HashMap<CallId, CancelAnswer>, Ending> {

@@ -10,9 +10,6 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use std::io::{self, IsTerminal, Write};
 
-/// Dead letters taken at once when a filter is given without --limit.
-const LIMIT: u32 = 10_000;
-
 /// Look at dead letters, revive or purge them
 #[derive(Debug, Subcommand)]
 pub enum Dead {
@@ -24,9 +21,9 @@ pub enum Dead {
         #[arg(value_parser = input::call_id)]
         id: CallId,
     },
-    /// Submit dead letters anew, as new calls
+    /// Submit dead letters anew, as new calls; at most 10000 at once without --limit
     Revive(Which),
-    /// Forget dead letters
+    /// Forget dead letters; at most 10000 at once without --limit
     Purge(Which),
 }
 
@@ -47,7 +44,7 @@ pub struct Which {
 pub struct Consent {
     /// Only say what would be done
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -122,9 +119,9 @@ async fn chosen(
                 "{what} which? give ids, filters such as --procedure, or --yes for all dead letters"
             )));
         }
-        let calls = ls::calls(connection, filters.filter(Some(State::Dead), LIMIT)).await?;
-        let leave = consent.is_given(what, calls.len(), output)?;
-        return Ok(leave.then(|| calls.into_iter().map(|call| call.id).collect()));
+        let ids = ls::to_change(connection, &filters, &[State::Dead], output).await?;
+        let leave = consent.is_given(what, ids.len(), output)?;
+        return Ok(leave.then_some(ids));
     }
     if !filters.is_empty() {
         return Err(Ending::usage("give either ids or filters"));
@@ -139,30 +136,42 @@ async fn chosen(
 async fn revive(connection: &Connection, which: Which, output: &Output) -> Result<(), Ending> {
     let Some(ids) = chosen(connection, which, "revive", output).await? else { return Ok(()) };
     let mut rows = Vec::new();
+    let mut ended = Ok(());
     for dead in ids {
-        match connection.ask(Query::Revive { dead, id: new_call_id() }).await? {
-            Answer::Revived(id) => rows
+        match connection.ask(Query::Revive { dead, id: new_call_id() }).await {
+            Ok(Answer::Revived(id)) => rows
                 .push(Row { cells: vec![dead.to_string(), id.to_string()], value: json!({ "dead": dead, "id": id }) }),
-            other => return Err(unexpected(&other)),
+            other => {
+                ended = Err(failure(other));
+                break;
+            }
         }
     }
-    output.list(&["DEAD LETTER", "NEW CALL"], rows)
+    // What was done is said also when the rest was not.
+    output.list(&["DEAD LETTER", "NEW CALL"], rows)?;
+    ended
+}
+
+fn failure(answered: Result<Answer, Ending>) -> Ending {
+    answered.map_or_else(|ending| ending, |other| unexpected(&other))
 }
 
 async fn purge(connection: &Connection, which: Which, output: &Output) -> Result<(), Ending> {
     let Some(ids) = chosen(connection, which, "purge", output).await? else { return Ok(()) };
-    let count = ids.len();
+    let mut count = 0;
+    let mut ended = Ok(());
     for id in ids {
-        match connection.ask(Query::Purge(id)).await? {
-            Answer::Purged => (),
-            other => return Err(unexpected(&other)),
+        match connection.ask(Query::Purge(id)).await {
+            Ok(Answer::Purged) => count += 1,
+            other => {
+                ended = Err(failure(other));
+                break;
+            }
         }
     }
     match output.format {
-        Format::Table => {
-            output.remark(&format!("purged {count} dead letters"));
-            Ok(())
-        }
-        _ => output.json(&json!({ "purged": count })),
+        Format::Table => output.remark(&format!("purged {count} dead letters")),
+        _ => output.json(&json!({ "purged": count }))?,
     }
+    ended
 }

@@ -15,6 +15,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(parsed).map_err(|_| format!("{text:?} lies in the past: a duration is not negative"))
 }
 
+/// Reads how long one attempt may take, in milliseconds, at least 1.
+pub fn attempt_timeout(text: &str) -> Result<u32, String> {
+    let ms = u32::try_from(duration(text)?.as_millis());
+    ms.map(|ms| ms.max(1))
+        .map_err(|_| format!("{text:?} is too long: an attempt takes at most {} ms (49 days)", u32::MAX))
+}
+
 /// Reads a deadline: a duration from now, or an instant; in milliseconds from now, at least 1.
 pub fn deadline(text: &str) -> Result<u64, String> {
     let now = Timestamp::now();

@@ -4,9 +4,13 @@ use crate::connection::{Connection, now_ms, unexpected};
 use crate::ending::Ending;
 use crate::input;
 use crate::output::{Output, Row};
-use antiphon_protocol::{Answer, CallFilter, CallStatus, Name, Query, State};
+use antiphon_protocol::{Answer, CallFilter, CallId, CallStatus, Name, Query, State};
 use clap::Args;
 use serde_json::Value;
+use std::collections::HashSet;
+
+/// Calls that a command changes at once when filters are given without --limit: what an answer carries easily.
+const AT_ONCE: u32 = 10_000;
 
 /// Which calls
 #[derive(Debug, Clone, Args)]
@@ -71,6 +75,35 @@ pub async fn calls(connection: &Connection, filter: CallFilter) -> Result<Vec<Ca
         Answer::Calls(calls) => Ok(calls),
         other => Err(unexpected(&other)),
     }
+}
+
+/// The calls in these states that a command is to change: as many as --limit says. Without it there is a bound, and it
+/// is said when it leaves some out.
+pub async fn to_change(
+    connection: &Connection,
+    filters: &Filters,
+    states: &[State],
+    output: &Output,
+) -> Result<Vec<CallId>, Ending> {
+    let most = filters.limit.unwrap_or(AT_ONCE);
+    let (mut ids, mut seen) = (Vec::new(), HashSet::new());
+    for state in states {
+        // One more than is taken tells whether there are more.
+        let left = most.saturating_sub(u32::try_from(ids.len()).unwrap_or(u32::MAX)).saturating_add(1);
+        let filter = CallFilter { limit: left, ..filters.filter(Some(*state), AT_ONCE) };
+        // A call may change its state between two questions.
+        ids.extend(calls(connection, filter).await?.into_iter().map(|call| call.id).filter(|id| seen.insert(*id)));
+    }
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    if ids.len() > most {
+        ids.truncate(most);
+        if filters.limit.is_none() {
+            output.remark(&format!(
+                "more calls match than the {AT_ONCE} taken at once: run it again for the rest, or give --limit"
+            ));
+        }
+    }
+    Ok(ids)
 }
 
 /// Prints calls as a list.

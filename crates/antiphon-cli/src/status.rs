@@ -34,9 +34,13 @@ pub fn print(call: &CallStatus, output: &Output) -> Result<(), Ending> {
 fn traits(call: &CallStatus) -> String {
     let durable = if call.durable { "durable" } else { "volatile" };
     let tenant = call.tenant.as_ref().map_or_else(String::new, |tenant| format!(", tenant {tenant}"));
+    let attempt = match call.attempts {
+        0 => "not started".to_owned(),
+        attempt => format!("attempt {attempt} of {}", call.attempts_max),
+    };
     format!(
-        "{durable}, priority {}{tenant}, attempt {} of {}, {} lost leases, {} payload bytes",
-        call.priority, call.attempts, call.attempts_max, call.lost_leases, call.payload_bytes
+        "{durable}, priority {}{tenant}, {attempt}, {} lost leases, {} payload bytes",
+        call.priority, call.lost_leases, call.payload_bytes
     )
 }
 

@@ -1,6 +1,15 @@
 //! The commands of operators: lists, dead letters, cancellation by filter, completions.
 
-use crate::stage::{Broker, antiphon};
+use crate::stage::{Broker, PATIENCE, Process, antiphon, until};
+use antiphon_broker::{Broker as _, Event, Inbox, Sink, Submission, Wants};
+use antiphon_protocol::{Call, CallId, CallerId, Durability, Name, Payload, Route};
+use antiphon_wire::{Remote, RemoteOptions};
+use std::io::Read;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
 
 #[test]
 fn a_status_is_a_timeline() {
@@ -114,4 +123,142 @@ fn colours_are_used_as_asked() {
     assert!(broker.run(["ls", "--color", "always"]).ok().contains("\u{1b}["));
     assert!(!broker.run(["ls", "--color", "auto"]).ok().contains("\u{1b}["));
     assert!(!broker.run(["ls", "--color", "never"]).ok().contains("\u{1b}["));
+}
+
+#[test]
+fn a_dry_run_cancels_nothing_that_was_named_either() {
+    let broker = Broker::start();
+    let id = broker.run(["call", "a.b", "--detach"]).ok().to_owned();
+    let ran = broker.run(["cancel", &id, "--dry-run"]);
+    ran.ok();
+    assert!(ran.stderr.contains("would cancel 1 calls"), "{ran:?}");
+    assert_eq!(broker.state(&id), "ready");
+}
+
+#[test]
+fn a_limit_counts_calls_of_all_states_together() {
+    let broker = Broker::start();
+    for _ in 0..3 {
+        broker.run(["call", "a.b", "--detach"]).ok();
+        broker.run(["call", "a.b", "--detach", "--delay", "1h"]).ok();
+    }
+    let cancelled = broker.run(["cancel", "--procedure", "a.b", "--limit", "4", "--yes", "-o", "jsonl"]);
+    assert_eq!(cancelled.ok().lines().count(), 4);
+    assert!(!cancelled.stderr.contains("more calls match"), "{cancelled:?}");
+    assert_eq!(broker.run(["ls", "--state", "cancelled", "-o", "json"]).json().as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn what_is_left_out_at_once_is_told() {
+    let broker = Broker::start();
+    submit(&broker.url, 10_001);
+    assert!(broker.run(["cancel", "--help"]).ok().contains("at most 10000 at once"));
+    let would = broker.run(["cancel", "--procedure", "many.calls", "--dry-run"]);
+    assert!(would.stderr.contains("more calls match than the 10000"), "{would:?}");
+    assert!(would.stderr.contains("would cancel 10000 calls"), "{would:?}");
+    broker.run(["cancel", "--procedure", "many.calls", "--limit", "1", "--yes"]).ok();
+    let would = broker.run(["cancel", "--procedure", "many.calls", "--dry-run"]);
+    assert!(!would.stderr.contains("more calls match"), "{would:?}");
+}
+
+struct Count(UnboundedSender<usize>);
+
+impl Sink for Count {
+    fn events(&self, events: &mut Vec<Event>) {
+        let accepted = events.drain(..).filter(|event| matches!(event, Event::Accepted { .. })).count();
+        self.0.send(accepted).unwrap_or_default();
+    }
+}
+
+/// So many volatile calls that nobody serves.
+fn submit(url: &str, count: u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let remote = Remote::connect(url.parse().unwrap(), RemoteOptions::default()).await.unwrap();
+        let (sender, mut accepted) = unbounded_channel();
+        let caller = remote.open_caller(Inbox::Anonymous(CallerId([7; 16])), Arc::new(Count(sender))).await.unwrap();
+        let mut route = Route::new(Name::from_static("many.calls"));
+        route.durability = Some(Durability::Volatile);
+        let route = Arc::new(route);
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap();
+        let submission = |number: u64| {
+            let mut random = [0; 10];
+            // The first bytes of these share theirs with the id's version.
+            random[3..].copy_from_slice(&number.to_le_bytes()[..7]);
+            let call = Call::new(CallId::new(now_ms, random), Arc::clone(&route), Payload::json("1"));
+            Submission { call, tag: number, wants: Wants::Acceptance, resent: false }
+        };
+        let mut sum = 0;
+        for from in (0..count).step_by(500) {
+            let until = count.min(from + 500);
+            caller.submit(&mut (from..until).map(submission).collect());
+            while sum < usize::try_from(until).unwrap() {
+                sum += timeout(PATIENCE, accepted.recv()).await.unwrap().unwrap();
+            }
+        }
+        remote.close().await;
+    });
+}
+
+#[test]
+fn what_was_revived_and_purged_is_told_although_the_rest_failed() {
+    let broker = Broker::start();
+    let _worker = broker.worker(&["--exec", "fail.always=exit 75"]);
+    let call = ["call", "fail.always", "--attempts", "1", "-o", "json"];
+    let [first, second] = [(); 2].map(|()| broker.run(call).json()["id"].as_str().unwrap().to_owned());
+    let waiting = broker.run(["call", "a.b", "--detach"]).ok().to_owned();
+    let revived = broker.run(["dead", "revive", &first, &waiting, "-o", "json"]);
+    revived.fails(6, "not dead");
+    assert_eq!(revived.json()[0]["dead"], first.as_str());
+    let purged = broker.run(["dead", "purge", &second, &waiting, "-o", "json"]);
+    purged.fails(6, "not dead");
+    assert_eq!(purged.json()["purged"], 1);
+}
+
+#[test]
+fn a_call_that_waits_is_not_started() {
+    let broker = Broker::start();
+    let id = broker.run(["call", "a.b", "--detach"]).ok().to_owned();
+    let status = broker.run(["status", &id]);
+    assert!(status.ok().contains("not started"), "{status:?}");
+    assert!(!status.ok().contains("attempt 0"), "{status:?}");
+    assert!(antiphon(&["--help"]).ok().contains("130 interrupted"));
+}
+
+#[test]
+fn a_long_delay_is_kept_and_a_long_attempt_timeout_refused() {
+    let broker = Broker::start();
+    let id = broker.run(["call", "a.b", "--detach", "--delay", "1440h"]).ok().to_owned();
+    let json = broker.run(["status", &id, "-o", "json"]).json();
+    let delay = json["since_ms"].as_u64().unwrap() - json["submitted_ms"].as_u64().unwrap();
+    assert!(delay.abs_diff(1440 * 3_600_000) < 60_000, "{json}");
+    broker.run(["call", "a.b", "--detach", "--attempt-timeout", "1440h"]).fails(2, "too long");
+}
+
+#[test]
+fn the_default_deadline_of_a_later_call_counts_from_its_start() {
+    let broker = Broker::start();
+    let at_ms = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap() + 3_600_000;
+    let text = jiff::Timestamp::from_millisecond(at_ms.try_into().unwrap()).unwrap().to_string();
+    let mut command = broker.command(["call", "a.b", "--not-before", &text]);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let _call = Process::spawn(command);
+    let calls = || broker.run(["ls", "-o", "json"]).json();
+    until("the call is there", || calls()[0].is_object());
+    let deadline_ms = calls()[0]["deadline_ms"].as_u64().unwrap();
+    assert!(deadline_ms.abs_diff(at_ms + 30_000) < 10_000, "{deadline_ms} is not 30 s after {at_ms}");
+}
+
+#[test]
+fn a_volatile_call_that_a_restart_ended_may_have_run() {
+    let mut broker = Broker::start();
+    let mut command = broker.command(["call", "a.b", "--volatile"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut call = Process::spawn(command);
+    until("the call is there", || broker.run(["ls", "-o", "json"]).json()[0].is_object());
+    broker.kill_and_restart();
+    assert_eq!(call.ended(), Some(3));
+    let mut text = String::new();
+    call.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+    assert!(text.contains("may have run") && !text.contains("refused"), "{text}");
 }
