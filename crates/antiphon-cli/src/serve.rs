@@ -62,7 +62,7 @@ pub enum LogFormat {
 
 pub fn run(arguments: Serve, output: &Output) -> Result<(), Ending> {
     let settings = Settings::new(arguments)?;
-    log(settings.log_format);
+    log(settings.log_format)?;
     if settings.until_stdin_ends {
         stop::when_stdin_ends();
     }
@@ -80,13 +80,20 @@ pub fn run(arguments: Serve, output: &Output) -> Result<(), Ending> {
     })
 }
 
-fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("ANTIPHON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+fn log(format: LogFormat) -> Result<(), Ending> {
+    let wanted = match std::env::var_os("ANTIPHON_LOG") {
+        Some(wanted) if !wanted.is_empty() => wanted.to_string_lossy().into_owned(),
+        _ => "info".to_owned(),
+    };
+    let filter = EnvFilter::try_new(&wanted).map_err(|error| {
+        Ending::usage(format!("ANTIPHON_LOG={wanted}: {error}; write info, or antiphon_server=debug"))
+    })?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => logs.with_ansi(false).init(),
         LogFormat::Json => logs.json().init(),
     }
+    Ok(())
 }
 
 fn server(settings: &Settings) -> Server {

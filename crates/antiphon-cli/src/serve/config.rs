@@ -7,9 +7,17 @@ use antiphon_engine::Limits;
 use antiphon_protocol::defaults;
 use antiphon_server::{Address, ServerOptions};
 use serde::Deserialize;
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The longest lease and heartbeat: a longer one is a mistake in units.
+const DAY_MS: u32 = 24 * 3_600_000;
+/// The longest that anything is kept, a hundred years: added to any clock it does not overflow.
+const YEARS_MS: u64 = 100 * 366 * 24 * 3_600_000;
+/// More file descriptors than any system allows one process.
+const CONNECTIONS_MAX: usize = 1 << 30;
 
 /// The configuration file. What it does not name keeps its default; what it should not name is refused.
 #[derive(Debug, Default, Deserialize)]
@@ -39,6 +47,8 @@ struct LimitsConfig {
     inbox_grace_ms: Option<u64>,
     outcome_ms: Option<u64>,
     outcome_bytes: Option<u64>,
+    dead_letters_max: Option<u32>,
+    procedures_max: Option<u32>,
     dead_letter_ms: Option<u64>,
     idempotency_ms: Option<u64>,
     connections_max: Option<usize>,
@@ -108,13 +118,7 @@ fn read(path: &Path) -> Result<Config, Ending> {
 
 fn driver(data: Option<PathBuf>, from: &LimitsConfig, journal: &JournalConfig) -> Result<DriverOptions, Ending> {
     let mut driver = DriverOptions { limits: Limits::new(data.is_some()), directory: data, ..DriverOptions::default() };
-    if from.lease_ms.is_some_and(|lease_ms| lease_ms < 100) {
-        return Err(Ending::usage("limits.lease_ms is below 100: a worker could not renew its leases in time"));
-    }
-    if from.payload_bytes_max.is_some_and(|bytes| bytes > defaults::PAYLOAD_BYTES_MAX) {
-        let most = defaults::PAYLOAD_BYTES_MAX;
-        return Err(Ending::usage(format!("limits.payload_bytes_max is above {most}, the most that is supported")));
-    }
+    check(from, journal)?;
     set(&mut driver.payload_bytes_max, from.payload_bytes_max);
     set(&mut driver.cache_bytes, from.cache_bytes);
     let limits = &mut driver.limits;
@@ -127,12 +131,42 @@ fn driver(data: Option<PathBuf>, from: &LimitsConfig, journal: &JournalConfig) -
     set(&mut limits.inbox_grace_ms, from.inbox_grace_ms);
     set(&mut limits.outcome_ms, from.outcome_ms);
     set(&mut limits.outcome_bytes, from.outcome_bytes);
+    set(&mut limits.dead_letters_max, from.dead_letters_max);
+    set(&mut limits.procedures_max, from.procedures_max);
     set(&mut limits.dead_letter_ms, from.dead_letter_ms);
     set(&mut limits.idempotency_ms, from.idempotency_ms);
     set(&mut driver.journal.segment_bytes, journal.segment_bytes);
     set(&mut driver.journal.bytes_max, journal.bytes_max);
     set(&mut driver.journal.free_bytes_min, journal.free_bytes_min);
     Ok(driver)
+}
+
+/// Refuses what no broker could work with, rather than to start and refuse every call.
+fn check(limits: &LimitsConfig, journal: &JournalConfig) -> Result<(), Ending> {
+    within("limits.payload_bytes_max", limits.payload_bytes_max, 1, defaults::PAYLOAD_BYTES_MAX)?;
+    within("limits.calls_max", limits.calls_max, 1, u32::MAX)?;
+    within("limits.routes_max", limits.routes_max, 1, u32::MAX)?;
+    within("limits.inbox_calls_max", limits.inbox_calls_max, 1, u32::MAX)?;
+    within("limits.procedures_max", limits.procedures_max, 1, u32::MAX)?;
+    // Below, a worker could not renew its leases in time; above, what a dead worker ran would wait for days.
+    within("limits.lease_ms", limits.lease_ms, 100, DAY_MS)?;
+    within("limits.lost_leases_max", limits.lost_leases_max, 1, u8::MAX)?;
+    within("limits.inbox_grace_ms", limits.inbox_grace_ms, 0, YEARS_MS)?;
+    within("limits.outcome_ms", limits.outcome_ms, 0, YEARS_MS)?;
+    within("limits.dead_letter_ms", limits.dead_letter_ms, 0, YEARS_MS)?;
+    within("limits.idempotency_ms", limits.idempotency_ms, 0, YEARS_MS)?;
+    within("limits.connections_max", limits.connections_max, 1, CONNECTIONS_MAX)?;
+    within("limits.heartbeat_ms", limits.heartbeat_ms, 100, u64::from(DAY_MS))?;
+    within("journal.segment_bytes", journal.segment_bytes, 64 << 10, 1 << 30)
+}
+
+fn within<T: PartialOrd + Display>(key: &str, given: Option<T>, least: T, most: T) -> Result<(), Ending> {
+    match given {
+        Some(value) if value < least || value > most => {
+            Err(Ending::usage(format!("{key} = {value} is out of range: it is {least} to {most}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn set<T>(setting: &mut T, given: Option<T>) {

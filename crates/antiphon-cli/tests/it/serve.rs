@@ -124,6 +124,53 @@ fn a_configuration_file_is_obeyed_and_checked() {
 }
 
 #[test]
+fn a_setting_out_of_range_is_told_with_its_range() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("antiphon.toml");
+    let cases = [
+        ("limits", "heartbeat_ms", "99", "100 to 86400000"),
+        ("limits", "connections_max", "0", "1 to"),
+        ("limits", "calls_max", "0", "1 to"),
+        ("limits", "routes_max", "0", "1 to"),
+        ("limits", "inbox_calls_max", "0", "1 to"),
+        ("limits", "procedures_max", "0", "1 to"),
+        ("limits", "lease_ms", "99", "100 to 86400000"),
+        ("limits", "lost_leases_max", "0", "1 to 255"),
+        ("limits", "payload_bytes_max", "16777217", "1 to 16777216"),
+        ("limits", "outcome_ms", "9000000000000000000", "0 to"),
+        ("limits", "dead_letter_ms", "9000000000000000000", "0 to"),
+        ("journal", "segment_bytes", "65535", "65536 to 1073741824"),
+        ("journal", "segment_bytes", "1073741825", "65536 to 1073741824"),
+    ];
+    for (table, key, value, range) in cases {
+        fs::write(&path, format!("[{table}]\n{key} = {value}\n")).unwrap();
+        let mut command = program();
+        command.args(["serve", "--memory", "--until-stdin-ends", "--http", "none", "--listen", "127.0.0.1:0"]);
+        command.arg("--config").arg(&path);
+        run_with(command, b"").fails(2, &format!("{table}.{key} = {value} is out of range: it is {range}"));
+    }
+}
+
+#[test]
+fn the_most_procedures_and_dead_letters_can_be_set() {
+    let broker = Broker::start_with("[limits]\nprocedures_max = 1\ndead_letters_max = 1\n");
+    let _worker = broker.worker(&["--exec", "fail.always=exit 75"]);
+    broker.run(["call", "an.other", "--detach"]).fails(6, "procedures");
+    for _ in 0..2 {
+        assert_eq!(broker.run(["call", "fail.always", "--attempts", "1"]).code, Some(1));
+    }
+    assert_eq!(broker.run(["dead", "ls", "-o", "json"]).json().as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_filter_of_logs_that_says_nothing_is_told() {
+    let mut command = program();
+    command.args(["serve", "--memory", "--until-stdin-ends", "--http", "none", "--listen", "127.0.0.1:0"]);
+    command.env("ANTIPHON_LOG", "a=b=c");
+    run_with(command, b"").fails(2, "ANTIPHON_LOG=a=b=c");
+}
+
+#[test]
 fn a_memory_broker_refuses_what_must_be_durable_and_takes_the_rest() {
     let mut command = program();
     command.args([
