@@ -38,7 +38,7 @@ pub struct Bench {
     /// Bytes of an argument, and of a value
     #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=16 << 20))]
     payload: u32,
-    /// Where the broker that is started keeps its calls [default: a directory that is removed at the end]
+    /// Where the broker that is started keeps its calls [default: a directory that is removed at the end]; not with --url
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 }
@@ -65,6 +65,12 @@ impl Mode {
 }
 
 pub async fn run(arguments: Bench, url: Option<&str>, output: &Output) -> Result<(), Ending> {
+    if let (Some(url), Some(data)) = (url, &arguments.data) {
+        let data = data.display();
+        return Err(Ending::usage(format!(
+            "--data {data} is for a broker that is started, and --url or ANTIPHON_URL names one that runs, {url}: leave one out"
+        )));
+    }
     let mut stops = Stops::new()?;
     tokio::select! {
         ended = measure(arguments, url, output) => ended,
@@ -108,7 +114,10 @@ async fn measure(arguments: Bench, url: Option<&str>, output: &Output) -> Result
     drop((worker, broker));
     match output.format {
         Format::Table => report::print(&cells, &place, output),
-        Format::Json => output.json(&report::to_value(&cells, &place)),
+        Format::Json => match cells.as_slice() {
+            [cell] => output.json(&report::cell_to_value(cell)),
+            _ => output.json(&report::to_value(&cells, &place)),
+        },
         Format::Jsonl => cells.iter().try_for_each(|cell| output.json(&report::cell_to_value(cell))),
     }
 }
@@ -118,7 +127,7 @@ async fn start_worker(connection: &Connection, url: &str) -> Result<Option<Proce
     if is_served(connection).await? {
         return Ok(None);
     }
-    let process = Process::start(["bench-worker", "--url", url], Stdio::null())?;
+    let process = Process::start(["bench-worker", "--url", url], Stdio::null(), Stdio::null())?;
     let give_up = Instant::now() + WORKER;
     while !is_served(connection).await? {
         if Instant::now() > give_up {

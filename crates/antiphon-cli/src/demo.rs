@@ -25,6 +25,10 @@ use words::Words;
 const FEW: usize = 8;
 /// What each of those pretends to take: long enough to see the difference.
 const FEW_PACE: Duration = Duration::from_millis(100);
+/// Fewer calls than this come back before anybody can be killed.
+const CALLS_MIN: usize = 40;
+/// How often every slot has to be filled, at least, so that calls are left after each kill.
+const ROUNDS_MIN: usize = 6;
 /// How long the many calls should take, so that there is something to watch and to kill.
 const SHOW: Duration = Duration::from_secs(4);
 /// The longest a call pretends to take.
@@ -62,11 +66,19 @@ pub async fn run(arguments: Demo, output: &Output) -> Result<(), Ending> {
 }
 
 async fn play(arguments: &Demo, output: &Output) -> Result<(), Ending> {
-    let files = Files::read(&arguments.dir)?;
+    let mut files = Files::read(&arguments.dir)?;
     output.remark(&files.describe());
     let workers = arguments.workers.unwrap_or_else(|| {
         available_parallelism().map_or(2, |processors| u32::try_from(processors.get()).unwrap_or(4)).clamp(2, 4)
     });
+    let enough = CALLS_MIN.max(usize::try_from(workers * worker::SLOTS).unwrap_or(0) * ROUNDS_MIN);
+    if !arguments.no_kill && files.len() < enough {
+        let times = files.repeat(enough);
+        output.remark(&format!(
+            "These are few: each is counted {times} times, {} calls, so that there is something to kill (--no-kill: once).",
+            files.len()
+        ));
+    }
     let mut stage = Stage::start(workers, output).await?;
     let mut caller = DemoCaller::open(&stage.connection).await?;
     few(&mut caller, &files, output).await?;
@@ -80,6 +92,12 @@ async fn play(arguments: &Demo, output: &Output) -> Result<(), Ending> {
     let began = Instant::now();
     let asked = caller.words(&files, pace, &mut stage, !arguments.no_kill).await?;
     let elapsed = began.elapsed();
+    if !arguments.no_kill && (stage.worker_kills == 0 || stage.broker_kills == 0) {
+        let whom = if stage.worker_kills == 0 { "Nobody" } else { "No broker" };
+        output.remark(&format!(
+            "{whom} was killed: all calls had come back before. More files, or no --full-speed, would help."
+        ));
+    }
     let merged = caller.merge(asked.words.clone(), MERGE_BYTES).await?;
     finish(stage, caller, &files, asked, &merged, elapsed, output).await
 }

@@ -2,7 +2,7 @@
 
 mod exec;
 mod lines;
-mod process;
+pub mod process;
 
 use crate::connection::{Connection, random, unexpected};
 use crate::ending::{Ending, NOT_KNOWN};

@@ -141,6 +141,8 @@ impl DemoCaller {
             let came = self.next().await?;
             asked.take(came, &bar);
             let done = asked.words.len();
+            // When all is done a kill would show nothing.
+            let kill = kill && done < total;
             if kill && stage.worker_kills == 0 && done * 4 >= total {
                 self.meanwhile(stage.kill_worker(&say), &mut asked, &bar).await?;
             } else if kill && stage.broker_kills == 0 && done * 2 >= total {

@@ -14,6 +14,7 @@ const BYTES_MAX: u64 = 64 << 20;
 const DEPTH_MAX: usize = 32;
 
 /// A text file.
+#[derive(Clone)]
 pub struct File {
     pub path: String,
     pub text: String,
@@ -86,6 +87,14 @@ impl Files {
 
     pub fn iter(&self) -> std::slice::Iter<'_, File> {
         self.files.iter()
+    }
+
+    /// Takes the files again and again until there are at least so many; how often each is there.
+    pub fn repeat(&mut self, least: usize) -> usize {
+        let once = self.files.len();
+        let times = least.div_ceil(once.max(1)).max(1);
+        self.files = self.files.iter().cycle().take(once * times).cloned().collect();
+        times
     }
 
     /// What was taken, and what not.

@@ -93,7 +93,7 @@ impl Stage {
         let pid = worker.id();
         worker.kill().await?;
         self.worker_kills += 1;
-        say(format!("killed worker text-1 (process {pid}) with SIGKILL, in the middle of its calls"));
+        say(format!("killed worker text-1 (process {pid}) with SIGKILL; what it ran goes to others"));
         sleep(AWAY).await;
         *worker = start_worker(1, &self.broker.url())?;
         say(format!("started worker text-1 again (process {})", worker.id()));
@@ -161,5 +161,5 @@ impl Journal {
 
 fn start_worker(number: u32, url: &str) -> Result<Process, Ending> {
     let name = format!("text-{number}");
-    Process::start(["demo-worker", "--name", name.as_str(), "--url", url], Stdio::null())
+    Process::start(["demo-worker", "--name", name.as_str(), "--url", url], Stdio::null(), Stdio::null())
 }

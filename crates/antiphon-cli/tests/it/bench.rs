@@ -30,3 +30,27 @@ fn it_uses_a_broker_that_runs() {
     let accepted = broker.run(["ping", "-o", "json"]).json()["broker"]["accepted"].as_u64().unwrap();
     assert!(accepted >= ran.json()["calls"].as_u64().unwrap());
 }
+
+#[test]
+fn one_cell_is_an_object_of_its_own() {
+    let ran = antiphon(&["bench", "--seconds", "1", "--in-flight", "4", "--mode", "volatile", "-o", "json"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let json = ran.json();
+    assert!(json["calls"].as_u64().unwrap() > 0 && json["calls_per_second"].as_f64().unwrap() > 0.0, "{json}");
+    assert_eq!(json["errors"], 0);
+    assert!(json["latency_us"]["p50"].as_f64().unwrap() > 0.0);
+    let help = antiphon(&["bench", "--help"]);
+    assert!(help.ok().contains("`cells`"), "{help:?}");
+}
+
+#[test]
+fn data_is_refused_beside_a_broker_that_runs() {
+    let broker = Broker::start();
+    broker.run(["bench", "--seconds", "1", "--data", "/tmp/unused"]).fails(2, "leave one out");
+}
+
+#[test]
+fn why_its_broker_does_not_start_is_told() {
+    let ran = antiphon(&["bench", "--seconds", "1", "--data", "/proc/antiphon"]);
+    ran.fails(1, "cannot use the data directory");
+}

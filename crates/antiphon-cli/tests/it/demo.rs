@@ -1,6 +1,6 @@
 //! `demo`: on a small directory, with its kills.
 
-use crate::stage::{Process, antiphon, program, until};
+use crate::stage::{Process, antiphon, program, run_with, until};
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -39,6 +39,30 @@ fn every_call_has_one_outcome_although_a_worker_and_the_broker_are_killed() {
     let words = (1..=60).sum::<u64>();
     assert_eq!(json["top_words"][0], serde_json::json!({ "word": "a", "count": 2 * words }));
     assert!(ran.stderr.contains("equal a plain count"), "{ran:?}");
+}
+
+#[test]
+fn few_files_are_counted_often_enough_to_kill_somebody() {
+    let directory = tempfile::tempdir().unwrap();
+    texts(directory.path(), 3);
+    let path = directory.path().to_str().unwrap();
+    let ran = antiphon(&["demo", path, "-o", "json"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let json = ran.json();
+    assert!(json["calls"].as_u64().unwrap() >= 40, "{json}");
+    assert_eq!((&json["killed_workers"], &json["killed_brokers"]), (&1.into(), &1.into()), "{ran:?}");
+    assert!(ran.stderr.contains("These are few"), "{ran:?}");
+    let ran = antiphon(&["demo", path, "--no-kill", "-o", "json"]);
+    assert_eq!(ran.json()["calls"], 3, "{ran:?}");
+}
+
+#[test]
+fn why_its_broker_does_not_start_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    texts(directory.path(), 3);
+    let mut command = program();
+    command.arg("demo").arg(directory.path()).env("ANTIPHON_LOG", "a=b=c");
+    run_with(command, b"").fails(1, "ANTIPHON_LOG=a=b=c");
 }
 
 #[test]
