@@ -45,7 +45,7 @@ impl Outgoing {
         let max = usize::try_from(capabilities.payload_bytes_max).unwrap_or(usize::MAX);
         (bytes > max).then(|| {
             let text = format!("the arguments have {bytes} bytes and the broker takes at most {max}");
-            Failure::new(Code::InvalidArgument, text)
+            Failure::new(Code::ResourceExhausted, text)
         })
     }
 }

@@ -104,7 +104,7 @@ async fn what_the_broker_lacks_is_refused_before_anything_is_sent() {
     assert_eq!(code(double(&fake, 1).delay(Duration::from_secs(1))).await, Code::Unimplemented);
     assert_eq!(code(double(&fake, 1).idempotency_key("k")).await, Code::Unimplemented);
     let large = fake.antiphon().call_raw("a.b", Payload::raw(vec![0; 1025])).await.unwrap_err();
-    assert_eq!(large.code(), Code::InvalidArgument);
+    assert_eq!(large.code(), Code::ResourceExhausted);
     assert!(fake.kept().submissions.is_empty());
 }
 
