@@ -42,6 +42,7 @@ mod attempt;
 mod awaited;
 mod call_builder;
 mod call_error;
+mod cancellation;
 mod context;
 mod encoding;
 mod failure;

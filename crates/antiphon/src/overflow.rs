@@ -1,6 +1,7 @@
 //! Calls that the broker did not take yet, in their order and bounded, and who waits for room among them.
 
 use antiphon_broker::Submission;
+use antiphon_protocol::CallId;
 use std::collections::VecDeque;
 use std::task::Waker;
 
@@ -31,6 +32,14 @@ impl Overflow {
     pub(crate) fn keep(&mut self, call: Submission) {
         self.bytes += call.call.payload.bytes.len();
         self.calls.push_back(call);
+    }
+
+    /// Takes one call out: it is never handed over.
+    pub(crate) fn take(&mut self, id: CallId) -> Option<Submission> {
+        let place = self.calls.iter().position(|submission| submission.call.id == id)?;
+        let taken = self.calls.remove(place)?;
+        self.bytes -= taken.call.payload.bytes.len();
+        Some(taken)
     }
 
     pub(crate) fn take_all(&mut self) -> Vec<Submission> {

@@ -36,10 +36,13 @@ pub(crate) struct State {
     pub(crate) link: Link,
     pub(crate) pending: Pending,
     pub(crate) ids: IdSource,
-    overflow: Overflow,
-    /// Attachments and cancellations from before the caller was open.
+    pub(crate) overflow: Overflow,
+    /// How many threads offer kept calls to the broker now: calls that are in neither place.
+    pub(crate) offering: usize,
+    /// Attachments from before the caller was open.
     attachments: Vec<(CallId, Tag)>,
-    cancellations: Vec<CallId>,
+    /// Cancellations from before the caller was open, or while kept calls are offered.
+    pub(crate) cancellations: Vec<CallId>,
     pub(crate) acknowledgements: Acknowledgements,
     pub(crate) cancels: HashMap<CallId, Vec<oneshot::Sender<CancelAnswer>>>,
     pub(crate) epoch: Option<Epoch>,
@@ -112,6 +115,7 @@ impl Session {
             pending: Pending::default(),
             ids: IdSource::new(),
             overflow: Overflow::default(),
+            offering: 0,
             attachments: Vec::new(),
             cancellations: Vec::new(),
             acknowledgements: Acknowledgements::default(),
@@ -233,6 +237,7 @@ impl Session {
             let Some(caller) = state.link.caller() else { return };
             let seen = state.writable;
             let mut batch = state.overflow.take_all();
+            state.offering += 1;
             drop(state);
             if !batch.is_empty() {
                 caller.submit(&mut batch);
@@ -240,13 +245,19 @@ impl Session {
             let mut state = self.lock();
             let again = !batch.is_empty() && state.writable != seen;
             state.overflow.put_back(batch);
-            if again {
-                continue;
+            state.offering -= 1;
+            let (cancellations, mut waiting) = state.take_cancellations();
+            if !again {
+                waiting.extend(state.overflow.take_waiting());
             }
-            let waiting = state.overflow.take_waiting();
             drop(state);
+            if !cancellations.is_empty() {
+                caller.cancel(&cancellations);
+            }
             waiting.into_iter().for_each(Waker::wake);
-            return;
+            if !again {
+                return;
+            }
         }
     }
 
@@ -261,7 +272,7 @@ impl Session {
     }
 
     /// Opens the caller on the runtime; what comes meanwhile is kept.
-    fn open(self: &Arc<Self>, state: &mut State) {
+    pub(crate) fn open(self: &Arc<Self>, state: &mut State) {
         state.link = Link::Opening;
         let session = Arc::clone(self);
         drop(self.runtime.spawn(async move {
@@ -381,48 +392,6 @@ impl Session {
         self.lock().pending.find(tag).map(|call| call.id)
     }
 
-    /// Nobody waits for the call any more; with `cancel` it is asked to be cancelled unless it has ended.
-    pub(crate) fn abandon(&self, tag: Tag, cancel: bool) {
-        let mut state = self.lock();
-        let Some(call) = state.pending.remove(tag) else { return };
-        let due = if let Some(Ending::Settled(settled)) = &call.ending { state.owe(settled) } else { None };
-        let cancel = cancel && call.ending.is_none();
-        let caller = state.link.caller();
-        if cancel && caller.is_none() {
-            state.cancellations.push(call.id);
-        }
-        drop(state);
-        acknowledge(due);
-        if let Some(caller) = caller.filter(|_| cancel) {
-            caller.cancel(&[call.id]);
-        }
-    }
-
-    /// Asks to cancel a call and tells what came of it.
-    pub(crate) async fn cancel(self: &Arc<Self>, id: CallId) -> Result<CancelAnswer, Failure> {
-        let (sender, receiver) = oneshot::channel();
-        let caller = {
-            let mut state = self.lock();
-            if let Link::Ended(reason) = &state.link {
-                return Err(Failure::new(Code::Unavailable, reason.clone()));
-            }
-            if matches!(state.link, Link::Closed) {
-                self.open(&mut state);
-            }
-            state.cancels.entry(id).or_default().push(sender);
-            let caller = state.link.caller();
-            if caller.is_none() {
-                state.cancellations.push(id);
-            }
-            caller
-        };
-        if let Some(caller) = caller {
-            caller.cancel(&[id]);
-        }
-        let lost = |_| Failure::new(Code::Unavailable, "the broker went away before it answered the cancellation");
-        receiver.await.map_err(lost)
-    }
-
     /// Sends the acknowledgements that were gathered.
     pub(crate) fn acknowledge_all(&self) {
         let due = self.lock().take_owed();
@@ -441,7 +410,7 @@ impl State {
     }
 
     /// Notes that an outcome is handled. Gives back what is to be acknowledged now, and by whom.
-    fn owe(&mut self, settled: &SettledCall) -> Option<(Arc<dyn Caller>, Vec<CallId>)> {
+    pub(crate) fn owe(&mut self, settled: &SettledCall) -> Option<(Arc<dyn Caller>, Vec<CallId>)> {
         if self.acknowledgements.owe(settled) { self.take_owed() } else { None }
     }
 
@@ -461,7 +430,7 @@ impl State {
     }
 }
 
-fn acknowledge(due: Option<(Arc<dyn Caller>, Vec<CallId>)>) {
+pub(crate) fn acknowledge(due: Option<(Arc<dyn Caller>, Vec<CallId>)>) {
     if let Some((caller, ids)) = due {
         caller.acknowledge(&ids);
     }

@@ -32,6 +32,8 @@ pub struct Kept {
     pub room: Option<usize>,
     /// The next time that it takes nothing, it tells before it returns that it takes more.
     pub writable_at_once: bool,
+    /// Called the next time that calls are offered, before any is taken.
+    pub offered: Option<Box<dyn FnOnce() + Send>>,
     pub attached: Vec<(CallId, Tag)>,
     pub acknowledged: Vec<Vec<CallId>>,
     pub cancelled: Vec<CallId>,
@@ -201,6 +203,10 @@ struct FakeCaller(Fake);
 
 impl Caller for FakeCaller {
     fn submit(&self, calls: &mut Vec<Submission>) {
+        let offered = self.0.kept().offered.take();
+        if let Some(offered) = offered {
+            offered();
+        }
         self.0.change(|kept| {
             let taken = take(calls, &mut kept.room);
             if !taken.is_empty() {

@@ -1,8 +1,9 @@
 //! What happens when the broker takes no more, and how acknowledgements are gathered.
 
 use crate::fake::Fake;
-use antiphon::{Antiphon, CallBuilder, CallError, Code, Failure, Payload};
+use antiphon::{Antiphon, CallBuilder, CallError, CancelAnswer, Code, Failure, Payload, State};
 use antiphon_broker::Event;
+use std::future::IntoFuture;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
@@ -114,6 +115,80 @@ async fn what_cannot_wait_is_refused_when_too_many_calls_are_kept() {
     let error = call(&antiphon).send().await.unwrap_err();
     assert!(matches!(error, CallError::Refused(_)) && error.code() == Code::ResourceExhausted);
     assert!(kept.iter().all(|call| !call.done()));
+}
+
+/// The caller is open, and the broker takes nothing.
+async fn crowded(fake: &Fake) -> Antiphon {
+    let antiphon = fake.antiphon();
+    drop(call(&antiphon).send());
+    fake.submission().await;
+    fake.kept().room = Some(0);
+    antiphon
+}
+
+/// Lets the broker take what is kept, and gives what it then took.
+fn take_kept(fake: &Fake) -> Vec<antiphon_protocol::CallId> {
+    fake.kept().room = None;
+    fake.tell(Event::Writable);
+    fake.kept().submissions.drain(..).map(|submission| submission.call.id).collect()
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_while_it_is_kept_never_reaches_the_broker() {
+    let fake = Fake::new();
+    let antiphon = crowded(&fake).await;
+    let (first, second) = (call(&antiphon).send(), call(&antiphon).send());
+    assert_eq!(first.cancel().await.unwrap(), CancelAnswer::NeverRan);
+    assert_eq!(take_kept(&fake), [second.id()]);
+    assert!(fake.kept().cancelled.is_empty());
+    let settled = first.settled().await.unwrap();
+    assert_eq!((settled.state, settled.attempts), (State::Cancelled, 0));
+}
+
+#[tokio::test]
+async fn an_awaited_call_that_is_dropped_while_it_is_kept_never_reaches_the_broker() {
+    let fake = Fake::new();
+    let antiphon = crowded(&fake).await;
+    {
+        let mut awaited = pin!(call(&antiphon).into_future());
+        assert!(awaited.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    assert!(take_kept(&fake).is_empty() && fake.kept().cancelled.is_empty());
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_before_the_caller_is_open_never_reaches_the_broker() {
+    let fake = Fake::new();
+    let antiphon = fake.antiphon();
+    let (first, second) = (call(&antiphon).send(), call(&antiphon).send());
+    // The caller opens on the runtime, which did not run yet.
+    let answer = pin!(antiphon.cancel(first.id())).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(answer, std::task::Poll::Ready(Ok(CancelAnswer::NeverRan))));
+    assert_eq!(fake.submission().await.call.id, second.id());
+    assert!(fake.kept().submissions.is_empty() && fake.kept().cancelled.is_empty());
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_while_it_is_offered_is_cancelled_after_it_was_handed_over() {
+    let fake = Fake::new();
+    let antiphon = crowded(&fake).await;
+    let (first, second) = (call(&antiphon).send(), call(&antiphon).send());
+    let (id, other) = (first.id(), second.id());
+    // Another thread cancels both just when the broker is offered them, and it takes one.
+    let (cancelling, seen) = (antiphon.clone(), fake.clone());
+    fake.kept().offered = Some(Box::new(move || {
+        for id in [id, other] {
+            let answer = pin!(cancelling.cancel(id)).poll(&mut Context::from_waker(Waker::noop()));
+            assert!(answer.is_pending());
+        }
+        assert!(seen.kept().cancelled.is_empty(), "the broker does not know the call yet");
+    }));
+    fake.kept().room = Some(1);
+    fake.tell(Event::Writable);
+    assert_eq!(fake.submission().await.call.id, id);
+    assert_eq!(fake.kept().cancelled, [id]);
+    assert_eq!(second.settled().await.unwrap().state, State::Cancelled);
+    assert!(take_kept(&fake).is_empty());
 }
 
 #[tokio::test]
