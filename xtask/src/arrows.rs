@@ -58,11 +58,10 @@ const ROWS: &[Row] = &[
         &[],
     ),
     row(CLI, ALL, ALL),
-    row("antiphon-examples", &["antiphon", "antiphon-server"], &[]),
+    row("antiphon-examples", &["antiphon", "antiphon-server"], &["antiphon-embedded"]),
     row("antiphon-bench", ALL, ALL),
     // Whatever decodes bytes that somebody else may have written.
     row("antiphon-fuzz", &["antiphon-engine", "antiphon-journal", "antiphon-wire"], &["antiphon-protocol"]),
-    row("antiphon-fuzz", &["antiphon-engine", "antiphon-journal", "antiphon-wire"], &[]),
     row("xtask", &[], &[]),
 ];
 
