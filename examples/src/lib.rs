@@ -51,3 +51,13 @@ impl Math for Calculator {
         Ok(sum)
     }
 }
+
+/// The code of the README and the guide: compiled, and run where it says so, as doc tests.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../../docs/guide/src/first-service.md")]
+    struct FirstService;
+}
