@@ -5,6 +5,8 @@ mod calls;
 mod inboxes;
 mod keys;
 mod leases;
+#[cfg(target_os = "linux")]
+mod memory;
 mod records;
 mod restarts;
 mod retention;
