@@ -51,7 +51,7 @@ fn options(directory: &std::path::Path) -> DriverOptions {
 fn fill(calls: u64, directory: &std::path::Path) {
     let mut driver = Driver::open(options(directory), Arc::new(|| {})).expect("the directory can be opened");
     let mut count = Count::default();
-    let caller = driver.open_caller(Inbox::Anonymous(CallerId([1; 16])));
+    let caller = driver.open_caller(Inbox::Anonymous(CallerId([1; 16]))).expect("an anonymous inbox can be opened");
     let route = driver.intern(&Route::new(Name::from_static("bench.echo"))).expect("one route fits");
     let payload = Payload::raw(vec![7; 100]);
     let start = Instant::now();

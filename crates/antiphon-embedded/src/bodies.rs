@@ -33,6 +33,7 @@ impl Body {
 /// All bodies that are in memory.
 pub(crate) struct Bodies {
     kept: Vec<Option<Body>>,
+    kept_bytes: usize,
     free: Vec<u32>,
     cached: FxHashMap<u64, Body>,
     order: VecDeque<u64>,
@@ -44,6 +45,7 @@ impl Bodies {
     pub fn new(budget: usize) -> Self {
         Self {
             kept: Vec::new(),
+            kept_bytes: 0,
             free: Vec::new(),
             cached: FxHashMap::default(),
             order: VecDeque::new(),
@@ -57,7 +59,18 @@ impl Bodies {
         handle.0 & IN_MEMORY != 0
     }
 
+    /// Whether one more body of a volatile call fits into memory.
+    pub fn has_room(&self, bytes: usize, max: usize) -> Result<(), Failure> {
+        if self.kept_bytes + bytes + OVERHEAD_BYTES <= max {
+            return Ok(());
+        }
+        let text =
+            format!("volatile calls take {max} bytes of memory, the limit: try again later, or make them durable");
+        Err(Failure::new(Code::ResourceExhausted, text).retry_after_ms(1_000))
+    }
+
     pub fn keep(&mut self, body: Body) -> Handle {
+        self.kept_bytes += body.len() + OVERHEAD_BYTES;
         let place = match self.free.pop() {
             Some(place) => place,
             None => {
@@ -105,7 +118,8 @@ impl Bodies {
     pub fn release(&mut self, handle: Handle) {
         if Self::is_in_memory(handle) {
             let place = (handle.0 & u64::from(u32::MAX)) as u32;
-            if self.kept.get_mut(place as usize).and_then(Option::take).is_some() {
+            if let Some(body) = self.kept.get_mut(place as usize).and_then(Option::take) {
+                self.kept_bytes -= body.len() + OVERHEAD_BYTES;
                 self.free.push(place);
             }
         } else {

@@ -41,6 +41,8 @@ pub struct DriverOptions {
     pub journal: Options,
     /// Bytes of arguments kept in memory beside the journal.
     pub cache_bytes: usize,
+    /// Bytes of arguments and outcomes of volatile calls.
+    pub volatile_bytes_max: usize,
     /// The largest payload, in bytes.
     pub payload_bytes_max: u32,
     /// Where the time comes from.
@@ -55,6 +57,7 @@ impl Default for DriverOptions {
             limits: Limits::new(true),
             journal: Options::new(),
             cache_bytes: 64 << 20,
+            volatile_bytes_max: 1 << 30,
             payload_bytes_max: defaults::PAYLOAD_BYTES_MAX,
             clock: Arc::new(SystemClock::new()),
         }
@@ -103,6 +106,8 @@ pub struct Driver {
     pub(crate) options: DriverOptions,
     pub(crate) questions: VecDeque<Question>,
     pub(crate) sweep: Option<antiphon_journal::Sweep>,
+    /// Until when no segment is emptied, because one could not be read.
+    pub(crate) sweep_after_ms: u64,
     peers_free: Vec<u32>,
     peers: u32,
     now: Now,
@@ -123,6 +128,7 @@ impl Driver {
             scratch: Scratch::default(),
             questions: VecDeque::new(),
             sweep: None,
+            sweep_after_ms: 0,
             peers_free: Vec::new(),
             peers: 0,
             now: options.clock.now(),
@@ -195,16 +201,24 @@ impl Driver {
     }
 
     /// A caller connects. An older peer with the same inbox gets `Down { last: true }`.
-    pub fn open_caller(&mut self, inbox: Inbox) -> PeerId {
-        let peer = self.new_peer();
+    ///
+    /// # Errors
+    /// When the inbox has a name and there are too many of those.
+    pub fn open_caller(&mut self, inbox: Inbox) -> Result<PeerId, Failure> {
         let inbox = match inbox {
             Inbox::Anonymous(caller) => InboxKey::Anonymous(caller),
             Inbox::Named(name) => InboxKey::Named(name),
         };
+        if !self.engine.takes_inbox(&inbox) {
+            let limit = self.options.limits.inboxes_max;
+            let text = format!("{limit} named inboxes exist, the limit: use fewer names");
+            return Err(Failure::new(Code::ResourceExhausted, text));
+        }
+        let peer = self.new_peer();
         let epoch = self.epoch();
         self.outbox.ready.push((peer, Event::Up { epoch, kept: Vec::new() }));
         self.command(Command::OpenCaller { peer: Peer(peer.0), inbox }, None);
-        peer
+        Ok(peer)
     }
 
     /// A worker connects; `Up` tells it which of its leases it still holds. An older peer of the same incarnation
@@ -296,6 +310,9 @@ impl Driver {
         if bytes > limit as usize {
             let text = format!("the arguments have {bytes} bytes, the limit is {limit}: pass a reference instead");
             return Err(Failure::new(Code::ResourceExhausted, text));
+        }
+        if !self.engine.is_durable(submit.route.0) {
+            return self.bodies.has_room(bytes, self.options.volatile_bytes_max);
         }
         self.make_room(bytes, Reserve::No)
     }

@@ -114,6 +114,7 @@ impl Shared {
             return;
         }
         turn.delivering = true;
+        let _relief = Relief(self);
         let mut batch = Vec::new();
         while let Some(sink) = turn.next_batch(&mut batch) {
             drop(turn);
@@ -155,6 +156,17 @@ impl Shared {
         self.deliver(turn);
         // Outside the lock: the journal waits for its writer thread, which may be waiting for the lock.
         drop(journal);
+    }
+}
+
+/// Lets another thread deliver if this one panics in a sink.
+struct Relief<'a>(&'a Shared);
+
+impl Drop for Relief<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            lock(&self.0.turn).delivering = false;
+        }
     }
 }
 

@@ -90,6 +90,9 @@ pub(crate) fn refused(refusal: &Refusal) -> Failure {
                 format!("{limit} different routes (procedure, tenant, options) are in use, the limit: use fewer");
             Failure::new(Code::ResourceExhausted, text).retry_after_ms(10_000)
         }
+        Refusal::Fenced => {
+            Failure::new(Code::Aborted, "a newer session of the same caller or inbox has taken over: submit there")
+        }
         Refusal::ProceduresFull { limit } => {
             let text = format!("{limit} different procedures are known, the limit: use fewer names");
             Failure::new(Code::ResourceExhausted, text)

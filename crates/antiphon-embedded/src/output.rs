@@ -69,7 +69,7 @@ impl Output<'_> {
         if handle == self.body_at && self.body.is_some() {
             return self.body.clone();
         }
-        load(self.bodies, self.journal.as_deref(), handle, self.poisoned)
+        load(self.bodies, self.journal.as_deref(), handle)
     }
 
     fn append(&mut self, record: &Record<'_>, body: Option<&Body>, role: Role) -> Handle {
@@ -116,26 +116,14 @@ fn is_cold(cold: &HashSet<u32>, base: Handle) -> bool {
     !cold.is_empty() && Position::from_u64(base.0).is_some_and(|position| cold.contains(&position.segment()))
 }
 
-/// A body from memory, or from the journal.
-pub(crate) fn load(
-    bodies: &Bodies,
-    journal: Option<&Journal>,
-    handle: Handle,
-    poisoned: &mut Option<Failure>,
-) -> Option<Body> {
+/// A body from memory, or from the journal. One that cannot be read back is an answer about its call, not the end of
+/// the broker: no promise about anything else depends on it.
+pub(crate) fn load(bodies: &Bodies, journal: Option<&Journal>, handle: Handle) -> Option<Body> {
     if let Some(body) = bodies.get(handle) {
         return Some(body.clone());
     }
     let position = Position::from_u64(handle.0).filter(|_| !Bodies::is_in_memory(handle))?;
-    match journal?.read(position) {
-        Ok(entry) => bodies::decode(entry.body),
-        Err(error) => {
-            poisoned.get_or_insert_with(|| {
-                Failure::new(Code::DataLoss, format!("the journal cannot be read: {error}")).may_have_run()
-            });
-            None
-        }
-    }
+    bodies::decode(journal?.read(position).ok()?.body)
 }
 
 impl Effects for Output<'_> {
@@ -155,6 +143,11 @@ impl Effects for Output<'_> {
             }
             antiphon_engine::Body::Stored(from) => {
                 let body = self.load(from);
+                if body.is_none() {
+                    // To write the record again without it would lose it for good.
+                    let text = "the journal cannot be read back while it is compacted";
+                    self.poisoned.get_or_insert_with(|| Failure::new(Code::DataLoss, text).may_have_run());
+                }
                 self.append(record, body.as_ref(), role)
             }
         };
@@ -203,6 +196,10 @@ impl Effects for Output<'_> {
         let peer = PeerId(peer.0);
         let tip = self.journal.as_deref().map_or(0, |journal| journal.tip().as_u64());
         let durable = self.journal.as_deref().map_or(0, |journal| journal.durable().as_u64());
+        if gate == Gate::Recorded && self.poisoned.is_some() {
+            // What it waits for was not recorded and never will be.
+            return;
+        }
         if gate == Gate::Open || (durable >= tip && self.outbox.gated.is_empty()) {
             self.outbox.ready.push((peer, event));
         } else {
@@ -216,7 +213,8 @@ pub(crate) fn outcome_of(body: Option<Body>) -> Outcome {
     match body {
         Some(Body::Outcome(outcome)) => outcome,
         Some(Body::Arguments { .. }) | None => {
-            let text = "the outcome was recorded but cannot be read back: see the broker's log";
+            let text =
+                "the outcome was recorded but cannot be read back: `antiphon journal verify` says what is damaged";
             Outcome::Failure(Failure::new(Code::DataLoss, text).may_have_run())
         }
     }

@@ -112,7 +112,7 @@ impl Driver {
         let Some((route, arguments)) = self.engine.dead_letter(dead) else {
             return not_dead(&self.engine.knowledge(dead), dead);
         };
-        let body = output::load(&self.bodies, self.journal.as_ref(), arguments, &mut self.poisoned);
+        let body = output::load(&self.bodies, self.journal.as_ref(), arguments);
         let Some(Body::Arguments { payload, trace }) = body else {
             let message = format!("the arguments of {dead} cannot be read back");
             return Answer::Refused { code: Code::DataLoss, message };

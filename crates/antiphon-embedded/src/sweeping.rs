@@ -7,17 +7,28 @@ use antiphon_journal::{Generation, Position};
 /// Entries looked at per pump: those that survive are copied, so this bounds a pump to about a millisecond.
 const ENTRIES_A_PUMP: usize = 256;
 
+/// How long to leave a segment alone that could not be read.
+const PAUSE_MS: u64 = 60_000;
+
 impl Driver {
     pub(crate) fn sweep_a_little(&mut self) {
+        let now_ms = self.now().monotonic_ms;
         let Some(journal) = &mut self.journal else { return };
+        if self.sweep.is_none() && now_ms < self.sweep_after_ms {
+            return;
+        }
         if self.sweep.is_none() {
             self.sweep = journal.sweep();
         }
         let Some(mut sweep) = self.sweep.take() else { return };
         let entries = match sweep.next_batch(ENTRIES_A_PUMP) {
             Ok(entries) => entries,
-            // A segment that cannot be read is kept as it is.
-            Err(_) => return,
+            Err(_) => {
+                // A segment that cannot be read is kept as it is, and looked at again later.
+                journal.put_off(sweep);
+                self.sweep_after_ms = now_ms + PAUSE_MS;
+                return;
+            }
         };
         if entries.is_empty() {
             self.cold.remove(&sweep.segment());

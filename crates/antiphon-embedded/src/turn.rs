@@ -79,7 +79,7 @@ impl Turn {
 
     pub fn open_caller(&mut self, inbox: Inbox, sink: Arc<dyn Sink>) -> Result<PeerId, OpenError> {
         self.check_open()?;
-        let peer = self.driver.open_caller(inbox);
+        let peer = self.driver.open_caller(inbox).map_err(OpenError::Refused)?;
         self.seat(peer, sink);
         Ok(peer)
     }

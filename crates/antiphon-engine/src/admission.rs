@@ -4,6 +4,7 @@ use crate::Engine;
 use crate::call::{AWAITED, Call, DURABLE, NONE};
 use crate::effect::{Body, Effect, Effects, Gate, Handle, Peer, Refusal, Role, Urgency};
 use crate::inbox::InboxKey;
+use crate::limits::{LINES_MAX, TIME_MS_MAX};
 use crate::record::Record;
 use crate::session::Session;
 use alloc::borrow::Cow;
@@ -66,10 +67,21 @@ impl Engine {
         if !known && self.procedures.len() >= self.limits.procedures_max {
             return Err(Refusal::ProceduresFull { limit: self.limits.procedures_max });
         }
+        if self.lines >= LINES_MAX || self.routes.tenants() >= self.limits.routes_max as usize {
+            return Err(Refusal::RoutesFull { limit: self.limits.routes_max });
+        }
         let procedure = self.procedures.open(&route.procedure);
         let tenant = self.routes.tenant(route.tenant.as_ref());
+        let before = self.procedures.get(procedure).queue.lines();
         let line = self.procedures.get_mut(procedure).queue.line(route.priority.class(), tenant);
+        self.lines += self.procedures.get(procedure).queue.lines() - before;
         Ok(self.routes.insert(route, procedure, line, self.limits.durable))
+    }
+
+    /// Whether calls of this route are durable.
+    #[must_use]
+    pub fn is_durable(&self, route: u32) -> bool {
+        self.routes.get(route).durable
     }
 
     /// Lets go of an interned route.
@@ -111,7 +123,10 @@ impl Engine {
         if submit.key.is_some() && self.keyed.len() >= self.limits.keys_max as usize {
             return Some(Refusal::KeysFull { limit: self.limits.keys_max });
         }
-        let inbox = self.inboxes.get(self.inbox_of(submit.peer))?;
+        let Some(inbox) = self.inboxes.get(self.inbox_of(submit.peer)) else {
+            // Only the driver itself submits without an inbox, and only to revive.
+            return submit.revives.is_none().then_some(Refusal::Fenced);
+        };
         let (inbox_name, limit) = match &inbox.key {
             InboxKey::Named(name) => (Some(name.clone()), self.limits.inbox_calls_max),
             InboxKey::Anonymous(_) => (None, self.limits.calls_max),
@@ -190,13 +205,15 @@ impl Engine {
         let now_ms = self.now.monotonic_ms;
         let due_ms = match submit.start {
             Start::Now | Start::In(0) => 0,
-            Start::In(delay_ms) => now_ms.saturating_add(delay_ms),
-            Start::At(wall_ms) if wall_ms > self.now.wall_ms => self.monotonic_of(wall_ms),
+            Start::In(delay_ms) => now_ms.saturating_add(delay_ms.min(TIME_MS_MAX)),
+            Start::At(wall_ms) if wall_ms > self.now.wall_ms => {
+                self.monotonic_of(wall_ms.min(self.now.wall_ms.saturating_add(TIME_MS_MAX)))
+            }
             Start::At(_) => 0,
         };
         let deadline_ms = match submit.deadline_ms {
             0 => 0,
-            remaining_ms => now_ms.saturating_add(remaining_ms).max(1),
+            remaining_ms => now_ms.saturating_add(remaining_ms.min(TIME_MS_MAX)).max(1),
         };
         let inbox = if submit.wants_outcome { self.inbox_of(submit.peer) } else { NONE };
         let named = self.inboxes.get(inbox).is_some_and(|inbox| matches!(inbox.key, InboxKey::Named(_)));

@@ -5,13 +5,21 @@ use crate::Engine;
 use crate::admission::gate_of;
 use crate::call::{DELIVERED, NONE, OUTSTANDING, Watcher};
 use crate::effect::Effects;
-use crate::inbox::InboxKey;
+use crate::inbox::{Inbox, InboxKey};
 use crate::session::Leftover;
 use alloc::vec::Vec;
 
-/// How many outcomes a named inbox's consumer has before it acknowledges: enough to keep it busy over a round trip,
-/// and of 16 MiB each still a bound.
+/// How many outcomes a named inbox's consumer has before it acknowledges: enough to keep it busy over a round trip.
 const WINDOW: u32 = 1_000;
+/// And how many bytes of them, though always one: what a connection holds without being slowed down.
+const WINDOW_BYTES: u64 = 8 << 20;
+
+impl Inbox {
+    /// Whether its consumer has as much as it may have unacknowledged.
+    fn is_full(&self) -> bool {
+        self.in_flight >= WINDOW || (self.in_flight > 0 && self.in_flight_bytes >= WINDOW_BYTES)
+    }
+}
 
 impl Engine {
     /// Tells the outcome of a newly settled call to its inbox and to whoever else asked for it.
@@ -54,13 +62,15 @@ impl Engine {
         let Some(inbox) = self.inboxes.get_mut(place) else { return };
         let Some(peer) = inbox.peer else { return };
         if matches!(inbox.key, InboxKey::Named(_)) {
-            if inbox.in_flight >= WINDOW {
+            if inbox.is_full() {
                 let generation = self.calls.get(index).generation;
                 inbox.backlog.push_back((index, generation));
                 return;
             }
             inbox.in_flight += 1;
-            self.calls.get_mut(index).set(DELIVERED, true);
+            let call = self.calls.get_mut(index);
+            inbox.in_flight_bytes += u64::from(call.bytes);
+            call.set(DELIVERED, true);
         }
         let call = self.calls.get(index);
         effects.emit(gate_of(call), self.outcome_for(index, peer, call.tag));
@@ -70,6 +80,7 @@ impl Engine {
     pub(crate) fn redeliver(&mut self, place: u32) {
         let Some(inbox) = self.inboxes.get_mut(place) else { return };
         inbox.in_flight = 0;
+        inbox.in_flight_bytes = 0;
         let named = matches!(inbox.key, InboxKey::Named(_));
         let mut again: Vec<u32> = inbox.outstanding.clone();
         again.sort_by_key(|index| self.calls.get(*index).at_ms);
@@ -94,7 +105,7 @@ impl Engine {
     pub(crate) fn fill_window(&mut self, place: u32, effects: &mut impl Effects) {
         loop {
             let Some(inbox) = self.inboxes.get_mut(place) else { return };
-            if inbox.peer.is_none() || inbox.in_flight >= WINDOW {
+            if inbox.peer.is_none() || inbox.is_full() {
                 return;
             }
             let Some((index, generation)) = inbox.backlog.pop_front() else { return };

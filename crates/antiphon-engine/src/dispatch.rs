@@ -139,7 +139,12 @@ impl Engine {
         let first = self.ring_front(procedure)?;
         self.procedures.get_mut(procedure).ring.pop_front();
         let second = self.ring_front(procedure);
-        let free = |engine: &Self, place: u32| engine.workers.get(place).map_or(0, crate::worker::Worker::free);
+        let any = self.procedures.get(procedure).queue.ready() > 0;
+        // One that runs a suspect cannot take another, however many free slots it has.
+        let free = |engine: &Self, place: u32| {
+            let worker = engine.workers.get(place);
+            worker.map_or((false, 0), |worker| (any || worker.suspect == NONE, worker.free()))
+        };
         let ring = &mut self.procedures.get_mut(procedure).ring;
         let chosen = match second {
             Some(second) if second != first => {

@@ -188,6 +188,8 @@ pub enum Refusal {
     CallsFull { limit: u32 },
     /// The broker knows as many different routes as it may.
     RoutesFull { limit: u32 },
+    /// A newer session of the same inbox has taken over.
+    Fenced,
     /// The broker knows as many different procedures as it may.
     ProceduresFull { limit: u32 },
     /// The inbox holds as many unacknowledged calls as it may.

@@ -105,7 +105,8 @@ impl Engine {
             let it = self.procedures.get(procedure);
             let serving =
                 self.workers.iter().filter(|worker| worker.peer.is_some() && worker.offered(procedure).is_some());
-            let (workers, slots) = serving.fold((0, 0), |(count, slots), worker| (count + 1, slots + worker.slots));
+            let (workers, slots) =
+                serving.fold((0, 0_u32), |(count, slots), worker| (count + 1, slots.saturating_add(worker.slots)));
             let ready = it.queue.fronts().filter(|entry| crate::dispatch::is_live(&self.calls, entry));
             let waited = ready.map(|entry| self.now.monotonic_ms.saturating_sub(self.calls.get(entry.call).at_ms));
             let oldest_ready_ms = waited.max().unwrap_or(0);

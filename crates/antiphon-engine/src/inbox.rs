@@ -28,6 +28,7 @@ pub(crate) struct Inbox {
     pub ended: bool,
     /// A named inbox: outcomes with its consumer, and those in line behind them (index and generation).
     pub in_flight: u32,
+    pub in_flight_bytes: u64,
     pub backlog: VecDeque<(u32, u32)>,
     /// When it ends unless it is opened again, monotonic; 0 is never.
     pub ends_ms: u64,
@@ -43,9 +44,15 @@ pub(crate) struct Inboxes {
     free: Vec<u32>,
     index: HashMap<InboxKey, u32, DefaultHashBuilder>,
     stamp: u32,
+    named: usize,
 }
 
 impl Inboxes {
+    /// How many have names.
+    pub fn named(&self) -> usize {
+        self.named
+    }
+
     pub fn find(&self, key: &InboxKey) -> Option<u32> {
         self.index.get(key).copied()
     }
@@ -56,12 +63,14 @@ impl Inboxes {
             return (place, false);
         }
         self.stamp = self.stamp.wrapping_add(1);
+        self.named += usize::from(matches!(key, InboxKey::Named(_)));
         let inbox = Inbox {
             key: key.clone(),
             peer: None,
             outstanding: Vec::new(),
             open: 0,
             in_flight: 0,
+            in_flight_bytes: 0,
             backlog: VecDeque::new(),
             ended: false,
             ends_ms: 0,
@@ -120,6 +129,7 @@ impl Inboxes {
     pub fn remove(&mut self, place: u32) -> Option<Inbox> {
         let inbox = self.slots.get_mut(place as usize).and_then(Option::take)?;
         self.index.remove(&inbox.key);
+        self.named -= usize::from(matches!(inbox.key, InboxKey::Named(_)));
         self.free.push(place);
         Some(inbox)
     }

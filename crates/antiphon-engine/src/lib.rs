@@ -56,8 +56,8 @@ use schedule::Agenda;
 use session::Session;
 use worker::Workers;
 
-/// The time, as the shell reads it: leases, timeouts and relative delays go by the monotonic clock, absolute starts
-/// and retention by the wall clock.
+/// The time, as the shell reads it: leases, timeouts and delays go by the monotonic clock, retention by the wall
+/// clock. An absolute start is turned into a monotonic one when its call is accepted, and again after a restart.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Now {
     /// Milliseconds of a clock that never goes back.
@@ -198,6 +198,8 @@ pub struct Engine {
     next_retention_ms: u64,
     started: Handle,
     unsettled: u32,
+    /// Lines of all queues.
+    lines: u32,
     counters: Counters,
 }
 
@@ -232,6 +234,7 @@ impl Engine {
             next_retention_ms: 0,
             started: Handle::NONE,
             unsettled: 0,
+            lines: 0,
             counters: Counters::default(),
         }
     }
@@ -279,8 +282,10 @@ impl Engine {
 
     /// Time never goes back, whatever the clocks say.
     fn tick(&mut self, now: Now) {
-        self.now.monotonic_ms = self.now.monotonic_ms.max(now.monotonic_ms);
-        self.now.wall_ms = self.now.wall_ms.max(now.wall_ms);
+        let passed_ms = now.monotonic_ms.saturating_sub(self.now.monotonic_ms);
+        self.now.monotonic_ms += passed_ms;
+        // A wall clock that was ahead and has been set right must not stand still until the true time catches up.
+        self.now.wall_ms = self.now.wall_ms.saturating_add(passed_ms).max(now.wall_ms);
     }
 
     /// The wall-clock time of a monotonic instant; 0 stays 0.
@@ -288,7 +293,7 @@ impl Engine {
         if monotonic_ms == 0 {
             return 0;
         }
-        (self.now.wall_ms + monotonic_ms).saturating_sub(self.now.monotonic_ms)
+        self.now.wall_ms.saturating_add(monotonic_ms).saturating_sub(self.now.monotonic_ms)
     }
 
     /// The monotonic instant of a wall-clock time, at the earliest 1; 0 stays 0.

@@ -29,6 +29,8 @@ pub struct Limits {
     pub dead_letters_max: u32,
     /// Different procedures, in routes and offers: they are not forgotten.
     pub procedures_max: u32,
+    /// Named inboxes: they are not forgotten.
+    pub inboxes_max: u32,
     /// How long a dead letter is kept, in milliseconds.
     pub dead_letter_ms: u64,
     /// How long a key is remembered after its call has settled, in milliseconds.
@@ -52,12 +54,19 @@ impl Limits {
             outcome_bytes: defaults::OUTCOME_RETENTION_BYTES,
             dead_letters_max: 1_000_000,
             procedures_max: 65_536,
+            inboxes_max: 100_000,
             dead_letter_ms: defaults::DEAD_LETTER_RETENTION_MS,
             idempotency_ms: defaults::IDEMPOTENCY_WINDOW_MS,
         }
     }
 }
 
+/// The longest delay or deadline, in milliseconds: a hundred years, so that sums of times never overflow.
+pub(crate) const TIME_MS_MAX: u64 = 100 * 365 * 24 * 3_600_000;
+/// The most slots one worker may offer: more than any machine runs, so that sums of slots never overflow.
+pub(crate) const SLOTS_MAX: u32 = 1_000_000;
+/// The most lines (procedure, class, tenant) of all queues: each costs about 150 bytes and is not forgotten.
+pub(crate) const LINES_MAX: u32 = 1_000_000;
 /// What a kept outcome counts beside its bytes: its place in memory and the frame of its record.
 pub(crate) const OUTCOME_OVERHEAD_BYTES: u64 = 160;
 /// How many attempts' ends are kept: enough to see a pattern, small enough to keep for every failing call.

@@ -9,6 +9,7 @@ use alloc::collections::{BinaryHeap, VecDeque};
 use alloc::vec::Vec;
 use antiphon_protocol::Priority;
 use core::cmp::{Ordering, Reverse};
+use hashbrown::{DefaultHashBuilder, HashMap};
 
 /// A ready call in line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,7 +36,6 @@ impl PartialOrd for Entry {
 #[derive(Default)]
 pub(crate) struct Line {
     class: u8,
-    tenant: u32,
     in_order: VecDeque<Entry>,
     early: BinaryHeap<Reverse<Entry>>,
     live: usize,
@@ -84,6 +84,7 @@ impl Line {
 #[derive(Default)]
 pub(crate) struct Queue {
     lines: Vec<Line>,
+    places: HashMap<(u8, u32), u32, DefaultHashBuilder>,
     /// Of each class, the lines with entries, in the order of their turns.
     turns: [VecDeque<u32>; Priority::CLASSES],
     strides: Strides,
@@ -98,12 +99,17 @@ impl Queue {
 
     /// The place of the line of a tenant in a class; looked up once a route, not once a call.
     pub fn line(&mut self, class: u8, tenant: u32) -> u32 {
-        let same = |line: &Line| line.class == class && line.tenant == tenant;
-        let place = self.lines.iter().position(same).unwrap_or_else(|| {
-            self.lines.push(Line { class, tenant, ..Line::default() });
-            self.lines.len() - 1
-        });
-        u32::try_from(place).expect("fewer lines than routes")
+        let next = self.lines();
+        let place = *self.places.entry((class, tenant)).or_insert(next);
+        if place == next {
+            self.lines.push(Line { class, ..Line::default() });
+        }
+        place
+    }
+
+    /// How many lines there are; they are never removed.
+    pub fn lines(&self) -> u32 {
+        u32::try_from(self.lines.len()).expect("fewer lines than their limit")
     }
 
     pub fn push(&mut self, place: u32, entry: Entry) {

@@ -90,7 +90,10 @@ impl Replay {
     fn drop_call(&mut self, index: u32) {
         let call = self.engine.calls.remove(index);
         self.leases.remove(&index);
-        self.engine.horizon_ms = self.engine.horizon_ms.max(call.id.unix_ms());
+        // No id is newer than the time it was forgotten, whatever the clock of who made it.
+        let made_ms = call.id.unix_ms().min(self.engine.now.wall_ms);
+        self.engine.horizon_ms = self.engine.horizon_ms.max(made_ms);
+        self.engine.resend_horizon_ms = self.engine.resend_horizon_ms.max(made_ms);
     }
 
     fn route(&mut self, route: &Route) -> u32 {
@@ -130,6 +133,15 @@ impl Replay {
     fn submitted(&mut self, record: Submitted, handle: Handle, cold: bool) {
         let cold = cold || self.was_cold(record.id);
         self.clock(record.submitted_ms);
+        if let Some(index) = self.engine.calls.find(record.id)
+            && self.engine.calls.get(index).state.is_settled()
+        {
+            // A dead letter's arguments were copied. The copy of its settlement may have been torn off behind it; the
+            // settlement itself stands.
+            self.engine.calls.get_mut(index).set(COLD, cold);
+            self.engine.calls.extra_mut(index).arguments = handle;
+            return;
+        }
         let route = self.route(&record.route);
         let (inbox, tag) = self.inbox(record.inbox.as_ref(), false);
         let Progress { started, failed, lost, suspect } = record.progress;
@@ -363,7 +375,13 @@ impl Engine {
         lease.worker = worker;
         lease.orphan = true;
         lease.recorded = true;
-        self.calls.get_mut(index).lease = place;
+        let call = self.calls.get_mut(index);
+        call.lease = place;
+        if call.has(SUSPECT)
+            && let Some(worker) = self.workers.get_mut(worker)
+        {
+            worker.suspect = place;
+        }
         self.procedures.get_mut(procedure).count(State::Leased, 1);
     }
 

@@ -1,9 +1,10 @@
 //! Workers ending and prolonging leases, and leases that end by themselves.
 
-use crate::call::{Attempt, DURABLE, NONE, SUSPECT};
+use crate::call::{Attempt, DURABLE, NONE, OUTSTANDING, OVERDUE, SUSPECT};
 use crate::effect::{Body, Effect, Effects, Gate, Handle, Peer, Reason, Role, Urgency};
 use crate::limits::{HISTORY_MAX, HISTORY_TEXT_MAX};
 use crate::record::{Progress, Record};
+use crate::session::Leftover;
 use crate::settle::Verdict;
 use crate::{Engine, admission::gate_of};
 use alloc::borrow::Cow;
@@ -213,7 +214,12 @@ impl Engine {
     /// Ends a lease and gives its slot back.
     pub(crate) fn end_lease(&mut self, index: u32) {
         let lease = self.leases.remove(index);
-        self.calls.get_mut(lease.call).lease = NONE;
+        let call = self.calls.get_mut(lease.call);
+        call.lease = NONE;
+        if call.state.is_settled() && call.has(OVERDUE) && !call.has(OUTSTANDING) {
+            // It was kept only for its attempt to stop.
+            self.leftovers.push_back(Leftover::Outcome(lease.call, call.generation));
+        }
         let Some(worker) = self.workers.get_mut(lease.worker) else { return };
         worker.leases.swap_remove(lease.held as usize);
         if let Some(moved) = worker.leases.get(lease.held as usize).copied() {

@@ -30,17 +30,22 @@ impl Engine {
         let it = self.procedures.get_mut(procedure);
         if call.state == State::Dead && call.has(DURABLE) {
             it.dead.push_back(entry);
-            if it.dead.len() > self.limits.dead_letters_max as usize
-                && let Some((index, generation)) = self.procedures.get_mut(procedure).dead.pop_front()
-            {
-                self.let_settled_go(index, generation, effects);
-            }
+            self.evict_dead(procedure, effects);
         } else if keyed {
             it.keyed.push_back(entry);
         } else {
             it.settled.push_back(entry);
             it.settled_bytes += weight;
             self.evict(procedure, effects);
+        }
+    }
+
+    /// Lets the oldest dead letters of a procedure go; entries of those that were purged are only passed over.
+    fn evict_dead(&mut self, procedure: u32, effects: &mut impl Effects) {
+        let limit = u64::from(self.limits.dead_letters_max);
+        while self.procedures.get(procedure).counts.get(State::Dead as usize).is_some_and(|count| *count > limit) {
+            let Some((index, generation)) = self.procedures.get_mut(procedure).dead.pop_front() else { return };
+            self.let_settled_go(index, generation, effects);
         }
     }
 
@@ -65,7 +70,7 @@ impl Engine {
                 }
                 self.calls.get_mut(index).set(OVERDUE, true);
             }
-            Some(false) => self.forget(index, effects),
+            Some(false) => self.forget_when_stopped(index, effects),
             None => {}
         }
     }
@@ -83,6 +88,20 @@ impl Engine {
         it.settled_bytes = it.settled_bytes.saturating_sub(u64::from(bytes) + OUTCOME_OVERHEAD_BYTES);
     }
 
+    /// Forgets a settled call, or marks it to be forgotten when its attempt has stopped: until then its lease holds
+    /// the slot.
+    pub(crate) fn forget_when_stopped(&mut self, index: u32, effects: &mut impl Effects) {
+        let call = self.calls.get(index);
+        if call.lease == NONE {
+            return self.forget(index, effects);
+        }
+        let (overdue, bytes) = (call.has(OVERDUE), call.bytes);
+        if !overdue && self.counts_bytes(index) {
+            self.discount(index, bytes);
+        }
+        self.calls.get_mut(index).set(OVERDUE, true);
+    }
+
     /// Forgets a settled call.
     pub(crate) fn forget(&mut self, index: u32, effects: &mut impl Effects) {
         let call = self.calls.get(index);
@@ -97,25 +116,27 @@ impl Engine {
         if self.calls.get(index).has(OUTSTANDING) {
             self.leave_inbox(index);
         }
-        if lease != NONE {
-            self.end_lease(lease);
-        }
+        assert!(lease == NONE, "a call whose attempt runs is not forgotten");
         if let Some((key, _)) = key {
             self.keyed.remove(procedure, &key, index);
         }
         if self.calls.get(index).has(COLD) {
             effects.entomb(id);
         }
+        let made_ms = id.unix_ms().min(self.now.wall_ms);
+        self.horizon_ms = self.horizon_ms.max(made_ms);
+        if !self.calls.get(index).has(ACKNOWLEDGED) {
+            self.resend_horizon_ms = self.resend_horizon_ms.max(made_ms);
+        }
+        if self.limits.durable && self.horizon_ms > self.horizon_record.1 + RETENTION_STEP_MS {
+            // Before what is released here can be recycled.
+            self.record_horizon(effects);
+        }
         let arguments = self.calls.extra(index).map_or(Handle::NONE, |extra| extra.arguments);
         for body in [handle, arguments] {
             if body != Handle::NONE {
                 effects.release(body);
             }
-        }
-        let made_ms = id.unix_ms().min(self.now.wall_ms);
-        self.horizon_ms = self.horizon_ms.max(made_ms);
-        if !self.calls.get(index).has(ACKNOWLEDGED) {
-            self.resend_horizon_ms = self.resend_horizon_ms.max(made_ms);
         }
         self.procedures.get_mut(procedure).count(state, -1);
         self.routes.let_go(route);

@@ -37,6 +37,11 @@ impl Routes {
         self.index.len()
     }
 
+    /// How many tenants have numbers; they are not forgotten.
+    pub fn tenants(&self) -> usize {
+        self.tenants.len()
+    }
+
     /// A number for the tenant; 0 is the one without a name.
     pub fn tenant(&mut self, name: Option<&Name>) -> u32 {
         let Some(name) = name else { return 0 };

@@ -1,12 +1,13 @@
 //! Peers coming and going: callers with their inboxes, workers with their offers and held leases.
 
-use crate::call::{ACKNOWLEDGED, DELIVERED, DURABLE, NONE, OUTSTANDING, OVERDUE, Watcher};
+use crate::call::{ACKNOWLEDGED, DELIVERED, DURABLE, NONE, OUTSTANDING, OVERDUE, SUSPECT, Watcher};
 use crate::effect::{Body, Effect, Effects, Gate, Peer, Refusal, Role, Urgency};
 use crate::inbox::InboxKey;
+use crate::limits::SLOTS_MAX;
 use crate::record::Record;
 use crate::worker::Offered;
 use crate::{Engine, admission::gate_of};
-use antiphon_protocol::{CallId, LeaseTag, Name, Offer, Tag};
+use antiphon_protocol::{CallId, LeaseTag, Name, Offer, State, Tag};
 
 /// What a connected peer is.
 #[derive(Debug)]
@@ -67,6 +68,14 @@ impl Engine {
         }
     }
 
+    /// Whether this inbox exists or may be made.
+    #[must_use]
+    pub fn takes_inbox(&self, key: &InboxKey) -> bool {
+        matches!(key, InboxKey::Anonymous(_))
+            || self.inboxes.find(key).is_some()
+            || self.inboxes.named() < self.limits.inboxes_max as usize
+    }
+
     /// Whether the procedures of an offer are known or may become so.
     #[must_use]
     pub fn takes_offer(&self, offer: &Offer) -> bool {
@@ -76,17 +85,18 @@ impl Engine {
 
     pub(crate) fn open_worker(&mut self, peer: Peer, offer: &Offer, effects: &mut impl Effects) {
         let place = self.workers.open(offer.incarnation, offer.name.clone());
-        let offers = offer.procedures.iter().map(|offered| Offered {
-            procedure: self.procedures.open(&offered.name),
-            idempotent: offered.idempotent,
-            in_ring: false,
-        });
-        let offers = offers.collect();
+        let mut offers = alloc::vec::Vec::with_capacity(offer.procedures.len());
+        for offered in &offer.procedures {
+            let procedure = self.procedures.open(&offered.name);
+            let before = self.workers.get(place).and_then(|worker| worker.offered(procedure));
+            let in_ring = before.is_some_and(|(_, before)| before.in_ring);
+            offers.push(Offered { procedure, idempotent: offered.idempotent, in_ring });
+        }
         let Some(worker) = self.workers.get_mut(place) else { return };
         let old = worker.peer.replace(peer);
         worker.name = offer.name.clone();
         worker.offers = offers;
-        worker.slots = offer.slots;
+        worker.slots = offer.slots.min(SLOTS_MAX);
         worker.credit = 0;
         worker.draining = false;
         if let Some(old) = old {
@@ -95,7 +105,13 @@ impl Engine {
         }
         self.seat(peer, Session::Worker { worker: place });
         let kept = self.claim(place, offer);
+        let stopping = kept.iter().copied().filter(|lease| self.leases.get(lease.slot).stopping);
+        let stopping: alloc::vec::Vec<_> = stopping.collect();
         effects.emit(Gate::Open, Effect::Opened { peer, kept });
+        for lease in stopping {
+            let gate = self.gate(self.leases.get(lease.slot).call);
+            effects.emit(gate, Effect::CancelAsked { peer, lease });
+        }
         self.busy_workers.push_back(place);
     }
 
@@ -108,6 +124,7 @@ impl Engine {
                 lease.worker == place && self.calls.slot(lease.call).is_some_and(|call| call.id == held.call)
             });
             if !ours {
+                self.absolve(held.call);
                 continue;
             }
             let index = held.lease.slot;
@@ -116,6 +133,7 @@ impl Engine {
             self.leases.extend(index, ends_ms);
             let lease = self.leases.get_mut(index);
             lease.orphan = false;
+            lease.crowded = false;
             lease.procedure = offered.unwrap_or(NONE);
             kept.push(held.lease);
         }
@@ -128,6 +146,27 @@ impl Engine {
             }
         }
         kept
+    }
+
+    /// A worker that was thought to have died of this call is back with it: only its connection had broken.
+    fn absolve(&mut self, id: CallId) {
+        let Some(index) = self.calls.find(id) else { return };
+        let call = self.calls.get(index);
+        if call.state.is_settled() || !call.has(SUSPECT) {
+            return;
+        }
+        let (ready, lost) = (call.state == State::Ready, call.lost.saturating_sub(1));
+        if ready {
+            self.step_out(index);
+        }
+        let stamp = self.next_stamp();
+        let call = self.calls.get_mut(index);
+        call.lost = lost;
+        call.set(SUSPECT, lost > 0);
+        if ready {
+            call.stamp = stamp;
+            self.enqueue(index);
+        }
     }
 
     pub(crate) fn procedure_of(&self, call: u32) -> u32 {
@@ -168,7 +207,8 @@ impl Engine {
         for index in held {
             let call = self.leases.get(index).call;
             let route = &self.routes.get(self.calls.get(call).route).route;
-            if route.idempotent && !self.calls.get(call).state.is_settled() {
+            let keyed = self.calls.extra(call).is_some_and(|extra| extra.key.is_some());
+            if route.idempotent && !keyed && !self.calls.get(call).state.is_settled() {
                 self.leftovers.push_back(Leftover::Lease(self.leases.tag(index)));
             }
         }
@@ -219,7 +259,7 @@ impl Engine {
                 Some(Leftover::Lease(tag)) => self.lose(tag, effects),
                 Some(Leftover::Outcome(index, generation)) => {
                     if self.calls.live(index, generation).is_some_and(|call| call.has(OVERDUE)) {
-                        self.forget(index, effects);
+                        self.forget_when_stopped(index, effects);
                     }
                 }
                 Some(Leftover::Fill(place)) => self.fill_window(place, effects),
@@ -258,8 +298,10 @@ impl Engine {
             return;
         }
         let stamp = self.inboxes.get(inbox).map_or(0, |inbox| inbox.stamp);
+        let inboxes = &self.inboxes;
+        let there = |watcher: &Watcher| inboxes.get(watcher.inbox).is_some_and(|inbox| inbox.stamp == watcher.stamp);
         let watchers = &mut self.calls.extra_mut(index).watchers;
-        watchers.retain(|other| other.inbox != inbox);
+        watchers.retain(|other| other.inbox != inbox && there(other));
         watchers.push(Watcher { inbox, stamp, tag });
     }
 
@@ -279,7 +321,7 @@ impl Engine {
             effects.record(&Record::Acknowledged { id }, Body::None, Role::Delta(handle), Urgency::Lazy);
         }
         if overdue {
-            self.forget(index, effects);
+            self.forget_when_stopped(index, effects);
         }
         self.fill_window(inbox, effects);
     }
@@ -288,12 +330,16 @@ impl Engine {
     pub(crate) fn leave_inbox(&mut self, index: u32) {
         let call = self.calls.get_mut(index);
         let (inbox, place, delivered) = (call.inbox, call.place, call.has(DELIVERED));
+        let bytes = u64::from(call.bytes);
         call.set(OUTSTANDING, false);
         call.set(DELIVERED, false);
         call.place = NONE;
         call.inbox = NONE;
         let Some(inbox) = self.inboxes.get_mut(inbox) else { return };
-        inbox.in_flight -= u32::from(delivered);
+        if delivered {
+            inbox.in_flight -= 1;
+            inbox.in_flight_bytes = inbox.in_flight_bytes.saturating_sub(bytes);
+        }
         if (place as usize) < inbox.outstanding.len() {
             inbox.outstanding.swap_remove(place as usize);
             if let Some(moved) = inbox.outstanding.get(place as usize).copied() {

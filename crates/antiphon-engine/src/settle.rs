@@ -29,7 +29,7 @@ impl Engine {
             // The arguments of a dead letter are kept, so they go on counting.
             Verdict::Told(bytes) if state == State::Dead => (bytes.saturating_add(call.bytes), 0),
             Verdict::Told(bytes) => (bytes, 0),
-            Verdict::Decided(reason) => (0, reason as u8),
+            Verdict::Decided(reason) => (if state == State::Dead { call.bytes } else { 0 }, reason as u8),
         };
         self.unsettled -= 1;
         self.counters.settled += 1;

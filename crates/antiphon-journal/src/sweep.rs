@@ -186,6 +186,16 @@ impl Journal {
         Some(Sweep { segment: Arc::clone(&segment.file), end: segment.end, entries: None })
     }
 
+    /// Takes back a sweep that could not be finished: the segment stays, and is offered again.
+    ///
+    /// # Panics
+    /// If the sweep is not of this journal.
+    pub fn put_off(&mut self, sweep: Sweep) {
+        let segment = self.segments.get_mut(&sweep.segment.number).expect("a sweeping segment stays");
+        assert_eq!(segment.state, SegmentState::Sweeping, "a sweep is put off once");
+        segment.state = SegmentState::Sealed;
+    }
+
     /// Gives a swept segment back. Its file is used again once everything appended so far is durable, so the
     /// survivors need not be committed before.
     ///

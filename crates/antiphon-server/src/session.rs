@@ -257,7 +257,8 @@ impl Session<'_> {
             Some(name) => Inbox::Named(Name::clone(name)),
             None => Inbox::Anonymous(CallerId(hello.peer)),
         };
-        let peer = self.driver.open_caller(inbox);
+        let opened = self.driver.open_caller(inbox);
+        let peer = opened.map_err(|failure| Refusal::new(failure.code, failure.message))?;
         self.peers.bind(peer, self.place);
         if let Some(connection) = self.connection() {
             connection.session = Some((hello.peer, hello.session));

@@ -62,7 +62,7 @@ fn open(directory: &Path) -> (Driver, PeerId, PeerId) {
     options.journal.threads = false;
     options.cache_bytes = 1_000;
     let mut driver = Driver::open(options, Arc::new(|| {})).unwrap();
-    let caller = driver.open_caller(Inbox::Anonymous(CallerId([1; 16])));
+    let caller = driver.open_caller(Inbox::Anonymous(CallerId([1; 16]))).unwrap();
     let procedure = OfferedProcedure { name: Name::from_static("p"), idempotent: true, schema: None };
     let worker = driver.open_worker(&Offer {
         incarnation: IncarnationId([2; 16]),

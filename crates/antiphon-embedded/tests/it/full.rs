@@ -44,7 +44,7 @@ fn submissions_are_refused_and_settlements_are_not() {
     options.journal.threads = false;
     let mut driver = Driver::open(options, Arc::new(|| {})).unwrap();
     let mut heard = Heard::default();
-    let caller = driver.open_caller(Inbox::Anonymous(CallerId([1; 16])));
+    let caller = driver.open_caller(Inbox::Anonymous(CallerId([1; 16]))).unwrap();
     let route = driver.intern(&Route::new(Name::from_static("p"))).unwrap();
     for number in 0..2_000_u64 {
         let mut random = [0; 10];

@@ -70,6 +70,7 @@ fn a_volatile_call_records_nothing() {
                 c: a succeeded after 1 [tag 7]
                 w: settled a
             acknowledge a
+                record Horizon Lazy
             attach a
                 c: refused, TooOldToSay
         "#]],
@@ -369,6 +370,30 @@ fn an_early_deadline_goes_before_older_calls() {
                 w: run urgent, attempt 1, token 1.1  (once recorded)
                 w: run a, attempt 1, token 1.2  (once recorded)
                 w: run b, attempt 1, token 1.3  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn a_deadline_or_delay_without_sense_is_cut_and_overflows_nothing() {
+    check(
+        "caller c
+           submit a deadline=18446744073709551615ms
+           submit b delay=18446744073709551615ms
+           restart
+           worker w",
+        expect![[r#"
+            caller c
+            submit a deadline=18446744073709551615ms
+                record Submitted Now
+            submit b delay=18446744073709551615ms
+                record Submitted Now
+            restart
+                record Started Now
+            worker w
+                record Leased Now
+                w: open, keeps 0
+                w: run a, attempt 1, token 2.1  (once recorded)
         "#]],
     );
 }

@@ -343,3 +343,27 @@ fn a_named_inbox_hands_out_a_window_and_then_one_for_each_acknowledgement() {
     assert_eq!(told(&world), 1_000, "a new consumer gets a window of its own");
     assert_eq!(world.told.first().map(|(_, call, _)| call.as_str()), Some("n0"));
 }
+
+#[test]
+fn a_fenced_caller_submits_nothing_more() {
+    let mut world = World::new(Limits::new(true));
+    world.run("caller c");
+    let fenced = world.callers["c"];
+    world.run("caller c");
+    world.callers.insert("old".to_owned(), fenced);
+    world.run("submit a for=old accepted");
+    assert!(world.log.ends_with("old: refused, Fenced\n"), "{}", world.log);
+}
+
+#[test]
+fn a_named_inbox_hands_out_no_more_bytes_than_a_connection_holds() {
+    let mut world = World::new(Limits::new(true));
+    world.run("inbox billing\nworker w slots=200");
+    for number in 0..20 {
+        world.run(&format!("submit n{number} for=billing\nok n{number} bytes=3000000"));
+    }
+    let told = |world: &World| world.told.iter().filter(|(who, _, _)| who == "billing").count();
+    assert_eq!(told(&world), 3, "three of 3 MB pass 8 MiB");
+    world.run("acknowledge n0 for=billing");
+    assert_eq!(told(&world), 4);
+}

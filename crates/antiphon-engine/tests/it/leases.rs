@@ -348,3 +348,210 @@ fn a_newer_session_of_a_worker_fences_the_older() {
         "#]],
     );
 }
+
+#[test]
+fn a_suspect_goes_to_a_worker_that_runs_none_however_few_slots_it_has() {
+    check(
+        "caller c
+           worker w slots=2
+           submit a idempotent
+           submit b idempotent
+           worker x slots=9
+           worker y slots=1
+           close w",
+        expect![[r#"
+            caller c
+            worker w slots=2
+                w: open, keeps 0
+            submit a idempotent
+                record Submitted Shared
+                w: run a, attempt 1, token 1.1
+            submit b idempotent
+                record Submitted Shared
+                w: run b, attempt 1, token 1.2
+            worker x slots=9
+                x: open, keeps 0
+            worker y slots=1
+                y: open, keeps 0
+            close w
+                record Returned Now
+                record Returned Now
+                record Leased Now
+                record Leased Now
+                x: run a, attempt 2, token 1.3  (once recorded)
+                y: run b, attempt 2, token 1.4  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn a_cancelled_call_keeps_its_slot_until_it_stops_even_when_its_caller_has_the_outcome() {
+    check(
+        "caller c
+           worker w
+           submit a volatile
+           submit b volatile
+           cancel a
+           acknowledge a
+           stopped a",
+        expect![[r#"
+            caller c
+            worker w
+                w: open, keeps 0
+            submit a volatile
+                w: run a, attempt 1, token 1.1
+            submit b volatile
+            cancel a
+                c: a cancelled after 1, CancelledRunning [tag 7]
+                w: stop a
+                c: cancel a: Stopping { worker: "w" }
+            acknowledge a
+            stopped a
+                record Horizon Lazy
+                w: settled a
+                w: run b, attempt 1, token 1.2
+        "#]],
+    );
+}
+
+#[test]
+fn a_worker_that_was_away_when_its_call_was_cancelled_is_told_when_it_is_back() {
+    check(
+        "caller c
+           worker w
+           submit a
+           close w
+           cancel a
+           worker w",
+        expect![[r#"
+            caller c
+            worker w
+                w: open, keeps 0
+            submit a
+                record Submitted Now
+                record Leased Now
+                w: run a, attempt 1, token 1.1  (once recorded)
+            close w
+            cancel a
+                record Settled Now
+                c: a cancelled after 1, CancelledRunning [tag 7]  (once recorded)
+                c: cancel a: Stopping { worker: "w" }  (once recorded)
+            worker w
+                w: open, keeps 1
+                w: stop a  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn a_worker_that_comes_back_with_a_call_has_not_died_of_it() {
+    check(
+        "caller c
+           worker w
+           submit a idempotent
+           close w
+           worker w
+           close w
+           worker w
+           close w
+           worker w
+           close w
+           worker w",
+        expect![[r#"
+            caller c
+            worker w
+                w: open, keeps 0
+            submit a idempotent
+                record Submitted Shared
+                w: run a, attempt 1, token 1.1
+            close w
+                record Returned Now
+            worker w
+                record Leased Now
+                w: open, keeps 0
+                w: run a, attempt 2, token 1.2  (once recorded)
+            close w
+                record Returned Now
+            worker w
+                record Leased Now
+                w: open, keeps 0
+                w: run a, attempt 3, token 1.3  (once recorded)
+            close w
+                record Returned Now
+            worker w
+                record Leased Now
+                w: open, keeps 0
+                w: run a, attempt 4, token 1.4  (once recorded)
+            close w
+                record Returned Now
+            worker w
+                record Leased Now
+                w: open, keeps 0
+                w: run a, attempt 5, token 1.5  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn a_keyed_call_of_a_worker_that_goes_waits_for_the_end_of_its_lease() {
+    check(
+        "caller c
+           worker w
+           submit a idempotent key=k
+           close w
+           worker x
+           at 10s",
+        expect![[r#"
+            caller c
+            worker w
+                w: open, keeps 0
+            submit a idempotent key=k
+                record Submitted Now
+                record Leased Now
+                w: run a, attempt 1, token 1.1  (once recorded)
+            close w
+            worker x
+                x: open, keeps 0
+            at 10s
+                record Returned Now
+                record Leased Now
+                x: run a, attempt 2, token 1.2  (once recorded)
+        "#]],
+    );
+}
+
+#[test]
+fn a_suspect_that_survives_a_restart_is_still_the_only_one_its_worker_runs() {
+    check(
+        "caller c
+           worker w slots=2
+           submit a idempotent
+           submit b idempotent
+           close w
+           worker x slots=2
+           restart
+           worker x slots=2",
+        expect![[r#"
+            caller c
+            worker w slots=2
+                w: open, keeps 0
+            submit a idempotent
+                record Submitted Shared
+                w: run a, attempt 1, token 1.1
+            submit b idempotent
+                record Submitted Shared
+                w: run b, attempt 1, token 1.2
+            close w
+                record Returned Now
+                record Returned Now
+            worker x slots=2
+                record Leased Now
+                x: open, keeps 0
+                x: run a, attempt 2, token 1.3  (once recorded)
+            restart
+                record Started Now
+            worker x slots=2
+                x: open, keeps 1
+        "#]],
+    );
+}

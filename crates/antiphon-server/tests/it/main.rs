@@ -4,4 +4,5 @@
 mod calls;
 mod conformance;
 mod hostile;
+mod limits;
 mod world;

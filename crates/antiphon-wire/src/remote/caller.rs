@@ -166,7 +166,8 @@ impl CallerSide {
         let Some(entry) = self.entries.get_mut(place) else { return };
         let Stage::Unanswered { submission, .. } = &entry.stage else { return };
         let (tag, wants) = (entry.tag, submission.wants);
-        if wants == Wants::Acceptance {
+        // What comes to a named inbox comes without a tag, and the broker keeps it until it is acknowledged.
+        if wants == Wants::Acceptance || self.named {
             self.remove(place);
         } else {
             self.kept_bytes -= kept_bytes(submission);

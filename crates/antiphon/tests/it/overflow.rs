@@ -6,6 +6,7 @@ use antiphon_broker::Event;
 use std::future::IntoFuture;
 use std::pin::pin;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 fn call(antiphon: &Antiphon) -> CallBuilder<Payload, Payload, Failure> {
     antiphon.call_raw("a.b", Payload::json("1"))
@@ -189,6 +190,22 @@ async fn a_call_that_is_cancelled_while_it_is_offered_is_cancelled_after_it_was_
     assert_eq!(fake.kept().cancelled, [id]);
     assert_eq!(second.settled().await.unwrap().state, State::Cancelled);
     assert!(take_kept(&fake).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadlines_go_on_while_calls_are_kept() {
+    let fake = Fake::new();
+    let antiphon = crowded(&fake).await;
+    let short = call(&antiphon).deadline_in(Duration::from_secs(2)).send();
+    let long = call(&antiphon).deadline_in(Duration::from_secs(10)).send();
+    tokio::time::advance(Duration::from_secs(3)).await;
+    fake.kept().room = None;
+    fake.tell(Event::Writable);
+    let submission = fake.submission().await;
+    assert_eq!((submission.call.id, submission.call.deadline_ms), (long.id(), 7000));
+    assert!(fake.kept().submissions.is_empty());
+    let error = short.await.unwrap_err();
+    assert!(error.code() == Code::DeadlineExceeded && !error.may_have_run());
 }
 
 #[tokio::test]

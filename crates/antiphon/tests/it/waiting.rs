@@ -116,3 +116,20 @@ async fn a_map_keeps_no_more_in_flight_than_it_was_told_and_gives_results_in_ord
     let values: Vec<_> = mapping.await.unwrap().into_iter().map(|result| text(result.unwrap())).collect();
     assert_eq!(values, ["0", "1", "2", "3", "4"]);
 }
+
+#[tokio::test]
+async fn a_map_loses_no_call_when_waiting_for_its_next_result_is_given_up() {
+    let fake = Fake::new();
+    let antiphon = fake.antiphon();
+    let calls = (0..2).map(move |number: u32| antiphon.call_raw("a.b", Payload::json(number.to_string())));
+    let mut mapping = map(calls, 1);
+    for number in ["0", "1"] {
+        {
+            let mut next = std::pin::pin!(mapping.next());
+            assert!(next.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending());
+        }
+        fake.reply(&fake.submission().await, number);
+        assert_eq!(text(mapping.next().await.unwrap().unwrap()), number);
+    }
+    assert!(mapping.next().await.is_none());
+}
