@@ -3,7 +3,8 @@
 use antiphon_broker::{Event, Inbox, Lease, Report, Wants};
 use antiphon_embedded::{Driver, DriverOptions, Outlet, PeerId, Submit};
 use antiphon_protocol::{
-    Answer, CallId, CallerId, Code, IncarnationId, Name, Offer, OfferedProcedure, Payload, Route, Settlement, Start,
+    Answer, CallId, CallerId, CancelAnswer, Code, IncarnationId, Name, Offer, OfferedProcedure, Payload, Route,
+    Settlement, Start,
 };
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ struct Heard {
     accepted: u32,
     refused: Vec<Code>,
     settled: u32,
+    cancelled: Vec<CallId>,
 }
 
 impl Outlet for Heard {
@@ -22,6 +24,7 @@ impl Outlet for Heard {
             Event::Accepted { .. } => self.accepted += 1,
             Event::Refused { failure, .. } => self.refused.push(failure.code),
             Event::Settled { .. } => self.settled += 1,
+            Event::CancelAnswered { id, answer: CancelAnswer::NeverRan } => self.cancelled.push(id),
             _ => {}
         }
     }
@@ -79,4 +82,46 @@ fn submissions_are_refused_and_settlements_are_not() {
     turn(&mut driver, &mut heard);
     assert_eq!(heard.settled, accepted, "what was accepted settles on a full disk, too");
     assert!(driver.poisoned().is_none());
+}
+
+#[test]
+fn what_cannot_be_recorded_is_not_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = DriverOptions { directory: Some(directory.path().to_owned()), ..DriverOptions::default() };
+    options.journal.segment_bytes = 64 << 10;
+    options.journal.reserve = 0;
+    options.journal.threads = false;
+    let unbound = options.clone();
+    options.journal.bytes_max = 512 << 10;
+    let mut driver = Driver::open(options, Arc::new(|| {})).unwrap();
+    let mut heard = Heard::default();
+    let caller = driver.open_caller(Inbox::Anonymous(CallerId([1; 16]))).unwrap();
+    let route = driver.intern(&Route::new(Name::from_static("p"))).unwrap();
+    let mut ids = Vec::new();
+    for number in 0..600_u64 {
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&number.to_le_bytes());
+        let id = CallId::new(number, random);
+        let (payload, start, keys, wants) = (Payload::raw(vec![1; 1_000]), Start::Now, None, Wants::Acceptance);
+        let submit = Submit { id, tag: number, route, payload, deadline_ms: 0, start, keys, wants, resent: false };
+        driver.submit(caller, submit);
+        ids.push(id);
+    }
+    turn(&mut driver, &mut heard);
+    // There is no reserve: sooner or later a cancellation finds no room, and the journal is done for.
+    for id in &ids {
+        driver.cancel(caller, *id);
+        driver.pump(&mut heard);
+        if driver.poisoned().is_some() || driver.commit_here().is_err() {
+            break;
+        }
+        driver.pump(&mut heard);
+    }
+    driver.pump(&mut heard);
+    assert!(driver.poisoned().is_some(), "the disk was full in the end");
+    assert!(!heard.cancelled.is_empty());
+    drop(driver);
+    let driver = Driver::open(unbound, Arc::new(|| {})).unwrap();
+    let [.., cancelled, _, _] = driver.status().calls;
+    assert!(cancelled >= heard.cancelled.len() as u64, "{cancelled} of {} acknowledged", heard.cancelled.len());
 }

@@ -227,3 +227,18 @@ fn a_volatile_call_dies_with_the_broker() {
         "#]],
     );
 }
+
+#[test]
+fn a_dead_letter_whose_copy_was_torn_apart_stays_dead() {
+    let mut world = crate::script::World::new(antiphon_engine::Limits::new(true));
+    world.run("caller c\nworker w\nsubmit a detached\nbury a");
+    // Compaction wrote the submission again; the power went before the settlement followed.
+    world.repeat_submission("a");
+    world.restart();
+    world.run("worker w");
+    assert!(!world.log.ends_with("token 2.1  (once recorded)\n"), "{}", world.log);
+    let known = world.engine.knowledge(crate::script::id_of("a"));
+    let antiphon_protocol::Knowledge::Known(status) = known else { panic!("{known:?}") };
+    assert_eq!(status.state, antiphon_protocol::State::Dead);
+    assert!(world.engine.dead_letter(crate::script::id_of("a")).is_some());
+}
