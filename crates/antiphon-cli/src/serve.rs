@@ -13,12 +13,14 @@ use clap::{Args, ValueEnum};
 use config::Settings;
 use serde::Deserialize;
 use serde_json::json;
+use std::fmt::Display;
 use std::net::ToSocketAddrs;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// How long the broker may take to say what it recovered.
 const QUESTION: Duration = Duration::from_secs(10);
@@ -85,15 +87,25 @@ fn log(format: LogFormat) -> Result<(), Ending> {
         Some(wanted) if !wanted.is_empty() => wanted.to_string_lossy().into_owned(),
         _ => "info".to_owned(),
     };
-    let filter = EnvFilter::try_new(&wanted).map_err(|error| {
-        Ending::usage(format!("ANTIPHON_LOG={wanted}: {error}; write info, or antiphon_server=debug"))
-    })?;
+    let wrong = |why: &dyn Display| {
+        Ending::usage(format!("ANTIPHON_LOG={wanted}: {why}; write error, warn, info, debug, or antiphon_server=debug"))
+    };
+    // A word that is no level would be a filter for a module of that name: it silences all others.
+    let is_known = |word: &str| word.contains(['=', '[']) || word.starts_with("antiphon") || is_level(word);
+    if let Some(word) = wanted.split(',').map(str::trim).find(|word| !is_known(word)) {
+        return Err(wrong(&format!("{word:?} is not a level")));
+    }
+    let filter = EnvFilter::try_new(&wanted).map_err(|error| wrong(&error))?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => logs.with_ansi(false).init(),
         LogFormat::Json => logs.json().init(),
     }
     Ok(())
+}
+
+fn is_level(word: &str) -> bool {
+    word.parse::<LevelFilter>().is_ok()
 }
 
 fn server(settings: &Settings) -> Server {

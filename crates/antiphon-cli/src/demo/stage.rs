@@ -93,7 +93,7 @@ impl Stage {
         let pid = worker.id();
         worker.kill().await?;
         self.worker_kills += 1;
-        say(format!("killed worker text-1 (process {pid}) with SIGKILL; what it ran goes to others"));
+        say(format!("killed worker text-1 (process {pid}) with SIGKILL"));
         sleep(AWAY).await;
         *worker = start_worker(1, &self.broker.url())?;
         say(format!("started worker text-1 again (process {})", worker.id()));

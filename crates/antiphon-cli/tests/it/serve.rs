@@ -164,10 +164,17 @@ fn the_most_procedures_and_dead_letters_can_be_set() {
 
 #[test]
 fn a_filter_of_logs_that_says_nothing_is_told() {
-    let mut command = program();
-    command.args(["serve", "--memory", "--until-stdin-ends", "--http", "none", "--listen", "127.0.0.1:0"]);
-    command.env("ANTIPHON_LOG", "a=b=c");
-    run_with(command, b"").fails(2, "ANTIPHON_LOG=a=b=c");
+    let with = |filter: &str| {
+        let mut command = program();
+        command.args(["serve", "--memory", "--until-stdin-ends", "--http", "none", "--listen", "127.0.0.1:0"]);
+        command.env("ANTIPHON_LOG", filter);
+        run_with(command, b"")
+    };
+    with("a=b=c").fails(2, "ANTIPHON_LOG=a=b=c");
+    with("debgu").fails(2, "ANTIPHON_LOG=debgu");
+    for filter in ["", "debug", "INFO,antiphon_server=debug"] {
+        assert_ne!(with(filter).code, Some(2), "{filter}");
+    }
 }
 
 #[test]
