@@ -1,6 +1,7 @@
 //! What a session does while its broker is away: it ends calls at their deadlines, which otherwise the broker does alone.
 
 use crate::CallFailure;
+use crate::call_builder::whole_ms;
 use crate::call_error::Ending;
 use crate::session::{Link, Session, State};
 use antiphon_protocol::{Code, Failure};
@@ -46,5 +47,30 @@ impl Session {
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
         true
+    }
+}
+
+impl State {
+    /// Counts down the deadlines of kept calls, and ends those that have passed: they never run. Gives back whom to
+    /// wake. A call that nobody waits for any more keeps the time that it was given.
+    pub(crate) fn expire_kept(&mut self, now: Instant) -> Vec<Waker> {
+        let mut expired = Vec::new();
+        for submission in self.overflow.calls() {
+            let Some(deadline) = self.pending.find(submission.tag).and_then(|call| call.deadline) else { continue };
+            let left = whole_ms(deadline.saturating_duration_since(now));
+            submission.call.deadline_ms = left;
+            if left == 0 {
+                expired.push((submission.call.id, submission.tag));
+            }
+        }
+        let mut wakers = Vec::new();
+        for (id, tag) in expired {
+            drop(self.overflow.take(id));
+            let Some(call) = self.pending.find(tag).filter(|call| call.ending.is_none()) else { continue };
+            let text = "the deadline passed before the broker took the call";
+            call.ending = Some(Ending::Refused(CallFailure::new(id, Failure::new(Code::DeadlineExceeded, text))));
+            wakers.extend(call.waker.take());
+        }
+        wakers
     }
 }

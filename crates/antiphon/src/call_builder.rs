@@ -199,12 +199,8 @@ impl<A, V, E> CallBuilder<A, V, E> {
     /// broker takes no more, calls queue up in this process, and from 4,096 of them on they are refused with
     /// `RESOURCE_EXHAUSTED`.
     pub fn send(self) -> SubmittedCall<V, E> {
-        self.send_now(Crowded::Refuse)
-    }
-
-    fn send_now(self, crowded: Crowded) -> SubmittedCall<V, E> {
         let (session, reading) = (Arc::clone(&self.session), self.codec.reading);
-        let sent = session.send(self.outgoing(None), Wants::AcceptanceAndOutcome, crowded);
+        let sent = session.send(self.outgoing(None), Wants::AcceptanceAndOutcome, Crowded::Refuse);
         SubmittedCall::new(session, reading, sent)
     }
 
@@ -224,13 +220,6 @@ impl<A, V, E> CallBuilder<A, V, E> {
     pub async fn deliver_to(self, inbox: &Inbox) -> Result<CallId, CallError<E>> {
         let outgoing = self.outgoing(None);
         accepted(inbox.session(), outgoing, Wants::AcceptanceAndOutcome).await
-    }
-
-    /// Waits, when calls queue up in this process because the broker takes no more, until there is room.
-    pub(crate) async fn send_when_possible(self) -> SubmittedCall<V, E> {
-        let session = Arc::clone(&self.session);
-        poll_fn(|context| session.poll_room(context)).await;
-        self.send_now(Crowded::Keep)
     }
 
     pub(crate) fn into_parts(self) -> (Arc<Session>, crate::procedure::Reading<V, E>, Outgoing) {
@@ -296,7 +285,7 @@ async fn accepted<E>(session: &Arc<Session>, outgoing: Outgoing, wants: Wants) -
 }
 
 /// In milliseconds, begun ones counted whole: a positive duration never becomes none.
-fn whole_ms(duration: Duration) -> u64 {
+pub(crate) fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 

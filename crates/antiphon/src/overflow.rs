@@ -42,6 +42,10 @@ impl Overflow {
         Some(taken)
     }
 
+    pub(crate) fn calls(&mut self) -> impl Iterator<Item = &mut Submission> {
+        self.calls.iter_mut()
+    }
+
     pub(crate) fn take_all(&mut self) -> Vec<Submission> {
         self.bytes = 0;
         Vec::from(std::mem::take(&mut self.calls))

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 thread_local! {
     /// The batch of a single call, kept for its capacity.
@@ -236,6 +237,7 @@ impl Session {
             let mut state = self.lock();
             let Some(caller) = state.link.caller() else { return };
             let seen = state.writable;
+            let mut wakers = state.expire_kept(Instant::now());
             let mut batch = state.overflow.take_all();
             state.offering += 1;
             drop(state);
@@ -246,15 +248,16 @@ impl Session {
             let again = !batch.is_empty() && state.writable != seen;
             state.overflow.put_back(batch);
             state.offering -= 1;
-            let (cancellations, mut waiting) = state.take_cancellations();
+            let (cancellations, cancelled) = state.take_cancellations();
+            wakers.extend(cancelled);
             if !again {
-                waiting.extend(state.overflow.take_waiting());
+                wakers.extend(state.overflow.take_waiting());
             }
             drop(state);
             if !cancellations.is_empty() {
                 caller.cancel(&cancellations);
             }
-            waiting.into_iter().for_each(Waker::wake);
+            wakers.into_iter().for_each(Waker::wake);
             if !again {
                 return;
             }

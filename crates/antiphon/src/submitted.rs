@@ -164,12 +164,9 @@ impl<V, E> Submitting<V, E> {
     pub(crate) const fn new(session: Arc<Session>, reading: Reading<V, E>, outgoing: Outgoing) -> Self {
         Self { session, reading, outgoing: Some(outgoing), call: None }
     }
-}
 
-impl<V, E> Future for Submitting<V, E> {
-    type Output = Result<SubmittedCall<V, E>, CallError<E>>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+    /// Waits for room in this process, hands the call over, and does not wait for the broker to have it.
+    pub(crate) fn poll_sent(&mut self, context: &Context<'_>) -> Poll<SubmittedCall<V, E>> {
         if self.outgoing.is_some() && self.session.poll_room(context).is_pending() {
             return Poll::Pending;
         }
@@ -177,7 +174,15 @@ impl<V, E> Future for Submitting<V, E> {
             let sent = self.session.send(outgoing, Wants::AcceptanceAndOutcome, Crowded::Keep);
             self.call = Some(SubmittedCall::new(Arc::clone(&self.session), self.reading, sent));
         }
-        let mut call = self.call.take().expect("a submission was polled after it had ended");
+        Poll::Ready(self.call.take().expect("a submission was polled after it had ended"))
+    }
+}
+
+impl<V, E> Future for Submitting<V, E> {
+    type Output = Result<SubmittedCall<V, E>, CallError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Poll::Ready(mut call) = self.poll_sent(context) else { return Poll::Pending };
         let tag = call.tag.expect("its outcome was not taken");
         match self.session.poll_accepted(tag, context) {
             Poll::Pending => {

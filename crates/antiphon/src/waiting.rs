@@ -2,7 +2,7 @@
 
 use crate::CallError;
 use crate::call_builder::CallBuilder;
-use crate::submitted::SubmittedCall;
+use crate::submitted::{SubmittedCall, Submitting};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -164,24 +164,40 @@ pub fn map<A, V, E, I>(calls: I, in_flight: usize) -> Map<I::IntoIter, V, E>
 where
     I: IntoIterator<Item = CallBuilder<A, V, E>>,
 {
-    Map { calls: calls.into_iter(), in_flight: in_flight.max(1), sent: VecDeque::new() }
+    Map { calls: calls.into_iter(), in_flight: in_flight.max(1), unsent: None, sent: VecDeque::new() }
 }
 
 /// Results in order, from [`map`].
 pub struct Map<I, V, E> {
     calls: I,
     in_flight: usize,
+    /// Waits for room in this process.
+    unsent: Option<Submitting<V, E>>,
     sent: VecDeque<SubmittedCall<V, E>>,
 }
 
 impl<A, V, E, I: Iterator<Item = CallBuilder<A, V, E>>> Map<I, V, E> {
-    /// The next result, in the order of the calls; `None` after the last.
+    /// The next result, in the order of the calls; `None` after the last. Giving up waiting for it loses nothing.
     pub async fn next(&mut self) -> Option<Result<V, CallError<E>>> {
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<V, CallError<E>>>> {
         while self.sent.len() < self.in_flight {
-            let Some(call) = self.calls.next() else { break };
-            self.sent.push_back(call.send_when_possible().await);
+            if self.unsent.is_none() {
+                self.unsent = self.calls.next().map(CallBuilder::submit);
+            }
+            let Some(unsent) = &mut self.unsent else { break };
+            let Poll::Ready(call) = unsent.poll_sent(context) else { break };
+            self.unsent = None;
+            self.sent.push_back(call);
         }
-        Some(self.sent.pop_front()?.await)
+        let Some(first) = self.sent.front_mut() else {
+            return if self.unsent.is_some() { Poll::Pending } else { Poll::Ready(None) };
+        };
+        let result = std::task::ready!(Pin::new(first).poll(context));
+        drop(self.sent.pop_front());
+        Poll::Ready(Some(result))
     }
 
     /// All results, in the order of the calls.
