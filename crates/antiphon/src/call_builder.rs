@@ -11,7 +11,7 @@ use crate::submitted::{SubmittedCall, Submitting};
 use crate::{Antiphon, CallError};
 use antiphon_broker::Wants;
 use antiphon_protocol::{
-    Backoff, CallId, Code, ContentType, Durability, Failure, Key, Keys, Name, Priority, Route, Start, defaults,
+    Backoff, CallId, Code, ContentType, Durability, Failure, Key, Keys, Name, Priority, Route, Start, Tag, defaults,
 };
 use std::future::{IntoFuture, poll_fn};
 use std::sync::Arc;
@@ -274,13 +274,26 @@ impl<A, V, E> IntoFuture for CallBuilder<A, V, E> {
 async fn accepted<E>(session: &Arc<Session>, outgoing: Outgoing, wants: Wants) -> Result<CallId, CallError<E>> {
     poll_fn(|context| session.poll_room(context)).await;
     let sent = session.send(outgoing, wants, Crowded::Keep);
+    let waited = Waited { session, tag: sent.tag };
     let accepted = poll_fn(|context| session.poll_accepted(sent.tag, context)).await;
-    session.abandon(sent.tag, false);
+    drop(waited);
     match accepted {
         Ok(acceptance) => Ok(acceptance.id),
         Err(Ending::Settled(settled)) => Ok(settled.id),
         Err(Ending::Refused(failure)) => Err(CallError::Refused(failure)),
         Err(Ending::Unknown(failure)) => Err(CallError::Unknown(failure)),
+    }
+}
+
+/// Frees a call's place among those that are waited for, also when waiting is given up. Never cancels.
+struct Waited<'a> {
+    session: &'a Arc<Session>,
+    tag: Tag,
+}
+
+impl Drop for Waited<'_> {
+    fn drop(&mut self) {
+        self.session.abandon(self.tag, false);
     }
 }
 

@@ -112,3 +112,19 @@ async fn closing_ends_what_is_waited_for() {
     assert!(matches!(call.await.unwrap_err(), CallError::Unknown(_)));
     assert_eq!(fake.kept().closed_callers, 1);
 }
+
+#[tokio::test]
+async fn a_detached_call_whose_future_is_dropped_leaves_nothing_behind() {
+    let fake = Fake::new();
+    let antiphon = fake.antiphon();
+    {
+        let mut detaching = std::pin::pin!(call(&antiphon).detach());
+        assert!(detaching.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending());
+    }
+    let first = fake.submission().await;
+    drop(call(&antiphon).send());
+    let second = fake.submission().await;
+    // The lower half of a tag is a place, which is free again.
+    assert_eq!(first.tag & 0xffff_ffff, second.tag & 0xffff_ffff);
+    assert!(fake.kept().cancelled.is_empty(), "dropping never cancels");
+}
