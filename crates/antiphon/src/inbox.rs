@@ -17,7 +17,8 @@ pub struct Inbox {
     _antiphon: Antiphon,
 }
 
-/// An outcome in a named inbox. It comes again, in this process or a later one, until it is acknowledged.
+/// An outcome in a named inbox. Each time that the inbox is opened it comes again until it is acknowledged; an inbox
+/// that is open gives it once, so one that is dropped unacknowledged comes only when the inbox is opened anew.
 #[derive(Clone)]
 pub struct Delivery {
     session: Arc<Session>,
