@@ -27,6 +27,13 @@ impl Session {
         }
     }
 
+    /// Whether the call has ended as cancelled and its outcome was not taken.
+    pub(crate) fn was_cancelled(&self, tag: Tag) -> bool {
+        let mut state = self.lock();
+        let ending = state.pending.find(tag).and_then(|call| call.ending.as_ref());
+        matches!(ending, Some(Ending::Settled(settled)) if settled.state == antiphon_protocol::State::Cancelled)
+    }
+
     /// Asks to cancel a call and tells what came of it.
     pub(crate) async fn cancel(self: &Arc<Self>, id: CallId) -> Result<CancelAnswer, Failure> {
         let (sender, receiver) = oneshot::channel();

@@ -66,6 +66,9 @@ impl<V, E> SubmittedCall<V, E> {
     }
 
     /// Waits at most this long for the outcome; `None` when it has not settled by then, and may be asked again.
+    ///
+    /// # Panics
+    /// When the outcome was given before: it is given once.
     pub async fn result_within(&mut self, duration: Duration) -> Option<Result<V, CallError<E>>> {
         tokio::time::timeout(duration, self).await.ok()
     }
@@ -74,6 +77,9 @@ impl<V, E> SubmittedCall<V, E> {
     ///
     /// # Errors
     /// [`CallError::Refused`] or [`CallError::Unknown`]: there is no outcome.
+    ///
+    /// # Panics
+    /// When [`result_within`](Self::result_within) gave the outcome before: it is given once.
     pub async fn settled(mut self) -> Result<SettledCall, CallError<E>> {
         poll_fn(|context| self.poll_ending(context)).await.settled()
     }
@@ -82,6 +88,13 @@ impl<V, E> SubmittedCall<V, E> {
     #[must_use]
     pub fn done(&self) -> bool {
         self.tag.is_none_or(|tag| self.session.has_ended(tag))
+    }
+
+    /// Whether the call was cancelled, as far as is known here; false once its outcome was given. Asks nobody:
+    /// [`status`](Self::status) asks the broker.
+    #[must_use]
+    pub fn cancelled(&self) -> bool {
+        self.tag.is_some_and(|tag| self.session.was_cancelled(tag))
     }
 
     /// Asks the broker where the call stands.

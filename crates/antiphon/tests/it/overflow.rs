@@ -139,7 +139,9 @@ async fn a_call_that_is_cancelled_while_it_is_kept_never_reaches_the_broker() {
     let fake = Fake::new();
     let antiphon = crowded(&fake).await;
     let (first, second) = (call(&antiphon).send(), call(&antiphon).send());
+    assert!(!first.cancelled());
     assert_eq!(first.cancel().await.unwrap(), CancelAnswer::NeverRan);
+    assert!(first.cancelled() && !second.cancelled());
     assert_eq!(take_kept(&fake), [second.id()]);
     assert!(fake.kept().cancelled.is_empty());
     let settled = first.settled().await.unwrap();
