@@ -107,6 +107,9 @@ impl<A, V, E> CallBuilder<A, V, E> {
 
     /// Submissions of this procedure with this key are one call, and get its stored outcome; other arguments are
     /// refused as a conflict. 1 to 255 bytes.
+    ///
+    /// Arguments are compared as encoded: a `HashMap` or `HashSet` among them is encoded in an order that differs from
+    /// one to the next, and may conflict with its equal. Use a `BTreeMap` or `BTreeSet` there.
     pub fn idempotency_key(mut self, key: impl AsRef<str>) -> Self {
         match Key::new(key.as_ref()) {
             Ok(key) => self.keys.get_or_insert_default().idempotency = Some(key),
