@@ -17,6 +17,7 @@ const ELSEWHERE: &[&str] = &[
     "Limits::outcome_bytes",
     "Limits::dead_letter_ms",
     "Limits::idempotency_ms",
+    "journal::Options::threads",
     "ServerOptions::driver",
     "ServerOptions::heartbeat",
     "RemoteOptions::heartbeat",
@@ -29,6 +30,7 @@ fn the_page_lists_every_limit_with_its_value() {
     let driver = DriverOptions::default();
     let mut limits = BTreeMap::new();
     limits.extend(fields("Limits", &driver.limits));
+    limits.extend(fields("journal::Options", &driver.journal));
     limits.extend(fields("ServerOptions", &ServerOptions::new(driver.clone())));
     limits.extend(fields("RemoteOptions", &RemoteOptions::default()));
     limits.retain(|name, _| !ELSEWHERE.contains(&name.as_str()));
