@@ -7,6 +7,7 @@ use crate::inbox::Inbox;
 use crate::outgoing::Outgoing;
 use crate::procedure::{Codec, Procedure};
 use crate::session::{Crowded, Session};
+use crate::stable::stable;
 use crate::submitted::{SubmittedCall, Submitting};
 use crate::{Antiphon, CallError};
 use antiphon_broker::Wants;
@@ -108,8 +109,8 @@ impl<A, V, E> CallBuilder<A, V, E> {
     /// Submissions of this procedure with this key are one call, and get its stored outcome; other arguments are
     /// refused as a conflict. 1 to 255 bytes.
     ///
-    /// Arguments are compared as encoded: a `HashMap` or `HashSet` among them is encoded in an order that differs from
-    /// one to the next, and may conflict with its equal. Use a `BTreeMap` or `BTreeSet` there.
+    /// Arguments are compared as encoded, with the entries of maps in order (but for JSON with fractions, which is left
+    /// as it is). A `HashSet` is a sequence whose order differs from one to the next: use a `BTreeSet` there.
     pub fn idempotency_key(mut self, key: impl AsRef<str>) -> Self {
         match Key::new(key.as_ref()) {
             Ok(key) => self.keys.get_or_insert_default().idempotency = Some(key),
@@ -250,6 +251,8 @@ impl<A, V, E> CallBuilder<A, V, E> {
                 Failure::new(Code::InvalidArgument, format!("the arguments cannot be encoded: {error}"))
             }),
         };
+        let keyed = self.keys.as_ref().is_some_and(|keys| keys.idempotency.is_some());
+        let payload = if keyed { payload.map(stable) } else { payload };
         let mut outgoing = Outgoing {
             route: self.route,
             payload,

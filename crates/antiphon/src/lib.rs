@@ -57,6 +57,7 @@ mod procedure;
 mod renewal;
 mod service;
 mod session;
+mod stable;
 mod submitted;
 mod tidings;
 mod waiting;
