@@ -64,7 +64,9 @@ pub enum Event {
     DrainAsked,
     /// More can be submitted or reported.
     Writable,
-    /// Connected. Held leases that are not in `kept` are stale.
+    /// Connected. Held leases that are not in `kept` are stale. Calls that went with an earlier start of the broker
+    /// (accepted volatile ones, and those of unknown fate) are refused by the broker's side with `UNAVAILABLE`, may have
+    /// run; it submits again what was not answered and attaches again what was accepted.
     Up {
         /// The broker's start; a change means that volatile calls of the start before are gone.
         epoch: Epoch,

@@ -22,10 +22,6 @@ struct Entry {
 pub(crate) struct PendingCall {
     /// The call; another than the one submitted once an idempotency key found an earlier one.
     pub(crate) id: CallId,
-    /// It dies with the broker's memory.
-    pub(crate) volatile: bool,
-    /// How often the connection had broken when it was handed over.
-    pub(crate) era: u32,
     /// When nobody needs to wait any more even if the broker is away.
     pub(crate) deadline: Option<Instant>,
     /// The broker has it; says whether it had it before.
@@ -37,8 +33,8 @@ pub(crate) struct PendingCall {
 }
 
 impl PendingCall {
-    pub(crate) const fn new(id: CallId, volatile: bool, era: u32, deadline: Option<Instant>) -> Self {
-        Self { id, volatile, era, deadline, accepted: None, ending: None, waker: None }
+    pub(crate) const fn new(id: CallId, deadline: Option<Instant>) -> Self {
+        Self { id, deadline, accepted: None, ending: None, waker: None }
     }
 }
 
@@ -100,7 +96,7 @@ mod tests {
     use antiphon_protocol::CallId;
 
     fn call() -> PendingCall {
-        PendingCall::new(CallId::from_bytes([7; 16]), false, 0, None)
+        PendingCall::new(CallId::from_bytes([7; 16]), None)
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::outgoing::Outgoing;
 use crate::overflow::Overflow;
 use crate::pending::{Pending, PendingCall};
 use antiphon_broker::{Broker, Caller, Inbox, Sink, Submission, Wants};
-use antiphon_protocol::{Call, CallId, CallerId, CancelAnswer, Code, Durability, Epoch, Failure, Tag};
+use antiphon_protocol::{Call, CallId, CallerId, CancelAnswer, Code, Failure, Tag};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -46,9 +46,6 @@ pub(crate) struct State {
     pub(crate) cancellations: Vec<CallId>,
     pub(crate) acknowledgements: Acknowledgements,
     pub(crate) cancels: HashMap<CallId, Vec<oneshot::Sender<CancelAnswer>>>,
-    pub(crate) epoch: Option<Epoch>,
-    /// How often the connection broke.
-    pub(crate) era: u32,
     /// How often the broker said that it takes more.
     pub(crate) writable: u64,
     /// Whether deadlines are watched here, because no broker does now.
@@ -121,8 +118,6 @@ impl Session {
             cancellations: Vec::new(),
             acknowledgements: Acknowledgements::default(),
             cancels: HashMap::new(),
-            epoch: None,
-            era: 0,
             writable: 0,
             watching: false,
             deliveries,
@@ -182,11 +177,7 @@ impl Session {
     /// Gives the call an id and a place to wait. A call that cannot be sent has ended already.
     fn enter(&self, state: &mut State, outgoing: Outgoing, wants: Wants) -> (Sent, Option<Submission>) {
         let id = state.ids.next_id();
-        let volatile = match outgoing.route.durability {
-            Some(durability) => durability == Durability::Volatile,
-            None => !self.broker.capabilities().durable_by_default,
-        };
-        let mut pending = PendingCall::new(id, volatile, state.era, outgoing.deadline_at);
+        let mut pending = PendingCall::new(id, outgoing.deadline_at);
         let refused = match (&state.link, outgoing.payload) {
             (Link::Ended(reason), _) => Err(Failure::new(Code::Unavailable, reason.clone())),
             (_, payload) => payload,
@@ -330,8 +321,7 @@ impl Session {
     /// Asks for the outcome of a call submitted elsewhere or earlier.
     pub(crate) fn attach(self: &Arc<Self>, id: CallId) -> Sent {
         let mut state = self.lock();
-        let era = state.era;
-        let mut pending = PendingCall::new(id, false, era, None);
+        let mut pending = PendingCall::new(id, None);
         pending.accepted = Some(true);
         if let Link::Ended(reason) = &state.link {
             let failure = Failure::new(Code::Unavailable, reason.clone());

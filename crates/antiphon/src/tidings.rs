@@ -4,7 +4,7 @@ use crate::CallFailure;
 use crate::call_error::{Ending, SettledCall};
 use crate::session::{Link, Session, State};
 use antiphon_broker::Event;
-use antiphon_protocol::{Code, Epoch, Failure, Tag};
+use antiphon_protocol::{Code, Failure, Tag};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -60,12 +60,11 @@ impl Session {
                 state.writable += 1;
                 after.flush = true;
             }
-            Event::Up { epoch, .. } => {
-                state.up(epoch, after);
+            Event::Up { .. } => {
+                state.up();
                 after.flush = true;
             }
             Event::Down { last: false, .. } => {
-                state.era += 1;
                 if let Link::Open(caller) = &state.link {
                     state.link = Link::Away(Arc::clone(caller));
                 }
@@ -133,21 +132,10 @@ impl State {
         self.end(tag, ending, after);
     }
 
-    /// Connected, to this start of the broker. Volatile calls handed over before the connection broke went with the
-    /// start before.
-    fn up(&mut self, epoch: Epoch, after: &mut After) {
+    /// Connected again. What went with an earlier start of the broker, the broker's side has refused by itself.
+    fn up(&mut self) {
         if let Link::Away(caller) = &self.link {
             self.link = Link::Open(Arc::clone(caller));
-        }
-        let before = self.epoch.replace(epoch);
-        if before.is_none_or(|before| before == epoch) {
-            return;
-        }
-        let era = self.era;
-        for call in self.pending.waiting().filter(|call| call.volatile && call.era < era) {
-            let failure = Failure::new(Code::Unavailable, "the broker was started again, and the call was volatile");
-            call.ending = Some(Ending::Unknown(CallFailure::new(call.id, failure.may_have_run())));
-            after.wakers.extend(call.waker.take());
         }
     }
 

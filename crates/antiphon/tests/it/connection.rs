@@ -19,19 +19,21 @@ fn down(last: bool) -> Event {
 }
 
 #[tokio::test]
-async fn a_new_start_of_the_broker_puts_volatile_calls_in_doubt_and_no_others() {
+async fn a_new_start_of_the_broker_ends_only_what_the_broker_says() {
     let fake = Fake::new();
     let antiphon = fake.antiphon();
     let (volatile, mut durable) = (call(&antiphon).volatile().send(), call(&antiphon).send());
-    fake.submission().await;
+    let lost = fake.submission().await;
     let kept = fake.submission().await;
     fake.tell(up(1));
     fake.tell(down(false));
     fake.tell(up(1));
-    assert!(!volatile.done(), "the same start still has it");
     fake.tell(down(false));
     let meanwhile = call(&antiphon).volatile().send();
     fake.tell(up(2));
+    assert!(!volatile.done(), "its side of the connection may have sent it again");
+    let gone = Failure::new(Code::Unavailable, "it went with the start before").may_have_run();
+    fake.tell(Event::Refused { tag: lost.tag, failure: gone });
     let error = volatile.await.unwrap_err();
     assert!(matches!(error, CallError::Unknown(_)) && error.code() == Code::Unavailable && error.may_have_run());
     assert!(!meanwhile.done(), "it was not handed to the start before");
