@@ -4,7 +4,7 @@
 use crate::bodies::{Bodies, Body};
 use crate::clock::{Clock, SystemClock};
 use crate::events;
-use crate::outlet::Outlet;
+use crate::outlet::{Outlet, PeerId};
 use crate::output::{Outbox, Output, Scratch};
 use crate::questions::Question;
 use crate::tombs::Tombs;
@@ -21,10 +21,6 @@ use std::time::Duration;
 const STEPS_A_PUMP: u32 = 4_096;
 /// What a record takes beside its payload: names and keys are at most 255 bytes each, history 8 × 600.
 const RECORD_BYTES: usize = 8 << 10;
-
-/// A caller or a worker that is connected to a driver.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
-pub struct PeerId(pub u32);
 
 /// A route that a peer uses, interned: looked up once per peer and route, not once per call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,9 +1,9 @@
 //! The embedded broker: a driver behind a lock. Whoever calls it runs the state machine on its own thread; one thread
 //! sees to what is due later, and the journal's writer thread to what waited for an fsync.
 
-use crate::commit::Commit;
-use crate::driver::{Driver, DriverOptions, PeerId};
+use crate::driver::{Driver, DriverOptions};
 use crate::events::capabilities;
+use crate::outlet::PeerId;
 use crate::turn::Turn;
 use antiphon_broker::{
     BoxFuture, Broker, Caller, Capabilities, Inbox, Inspect, OpenError, Report, Sink, Submission, Worker,
@@ -303,18 +303,5 @@ impl Future for Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         lock(&self.shared.turn).forget_answer(self.ticket);
-    }
-}
-
-/// The commit a driver needs, as the embedded broker sees to it: always behind, so that callers never wait for disks.
-pub(crate) fn see_to_commit(driver: &mut Driver) -> Option<Duration> {
-    match driver.commit_need() {
-        Commit::Nothing | Commit::UnderWay => None,
-        Commit::Within(wait) => Some(wait),
-        Commit::Now => {
-            // A failure poisons the driver, which every later answer says.
-            drop(driver.commit_behind());
-            None
-        }
     }
 }

@@ -17,6 +17,6 @@ mod turn;
 
 pub use clock::{Clock, SystemClock};
 pub use commit::Commit;
-pub use driver::{Driver, DriverOptions, PeerId, RouteRef, Submit};
+pub use driver::{Driver, DriverOptions, RouteRef, Submit};
 pub use embedded::{Embedded, EmbeddedOptions};
-pub use outlet::Outlet;
+pub use outlet::{Outlet, PeerId};

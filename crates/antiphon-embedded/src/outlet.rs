@@ -1,8 +1,11 @@
 //! Where a driver's events go: buffers of connections in the server, sinks in the embedded broker.
 
-use crate::PeerId;
 use antiphon_broker::Event;
 use antiphon_protocol::Answer;
+
+/// A caller or a worker that is connected to a driver.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct PeerId(pub u32);
 
 /// Takes what a driver has to tell. Called during [`crate::Driver::pump`] only, in order.
 pub trait Outlet {

@@ -2,8 +2,8 @@
 //! wait for an fsync or for nothing.
 
 use crate::bodies::{self, Bodies, Body};
-use crate::driver::PeerId;
 use crate::events;
+use crate::outlet::PeerId;
 use crate::tombs::Tombs;
 use antiphon_broker::Event;
 use antiphon_engine::{Effect, Effects, Ending, Gate, Handle, Peer, Record, Role, Urgency};

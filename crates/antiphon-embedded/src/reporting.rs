@@ -1,7 +1,8 @@
 //! Reports of workers: how a lease ended, in the engine's words, with its body.
 
 use crate::bodies::Body;
-use crate::driver::{Driver, PeerId};
+use crate::driver::Driver;
+use crate::outlet::PeerId;
 use antiphon_broker::{Event, Report};
 use antiphon_engine::{Command, End, Peer};
 use antiphon_journal::Reserve;

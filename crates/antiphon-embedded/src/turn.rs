@@ -1,8 +1,8 @@
 //! What the embedded broker's lock guards: the driver, its peers' sinks, and what waits to be delivered.
 
-use crate::driver::{Driver, PeerId, RouteRef, Submit};
-use crate::embedded::see_to_commit;
-use crate::outlet::Outlet;
+use crate::commit::Commit;
+use crate::driver::{Driver, RouteRef, Submit};
+use crate::outlet::{Outlet, PeerId};
 use antiphon_broker::{Event, Inbox, OpenError, Sink, Submission};
 use antiphon_journal::Journal;
 use antiphon_protocol::{Answer, Code, Failure, Offer, Query, Route};
@@ -246,6 +246,19 @@ impl Outlet for Collected<'_> {
             && let Ticket::Waiting(Some(waker)) = std::mem::replace(waiting, Ticket::Answered(answer))
         {
             waker.wake();
+        }
+    }
+}
+
+/// The commit a driver needs, as the embedded broker sees to it: always behind, so that callers never wait for disks.
+fn see_to_commit(driver: &mut Driver) -> Option<Duration> {
+    match driver.commit_need() {
+        Commit::Nothing | Commit::UnderWay => None,
+        Commit::Within(wait) => Some(wait),
+        Commit::Now => {
+            // A failure poisons the driver, which every later answer says.
+            drop(driver.commit_behind());
+            None
         }
     }
 }

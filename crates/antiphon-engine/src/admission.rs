@@ -1,7 +1,7 @@
 //! The door: interning routes, taking submissions or refusing them before anything is recorded.
 
 use crate::Engine;
-use crate::call::{AWAITED, Call, DURABLE, NONE};
+use crate::call::{AWAITED, Call, DURABLE, NONE, gate_of};
 use crate::effect::{Body, Effect, Effects, Gate, Handle, Peer, Refusal, Role, Urgency};
 use crate::inbox::InboxKey;
 use crate::limits::{LINES_MAX, TIME_MS_MAX};
@@ -276,9 +276,4 @@ impl Engine {
             _ => NONE,
         }
     }
-}
-
-/// What an answer about this call waits for.
-pub(crate) fn gate_of(call: &Call) -> Gate {
-    if call.has(DURABLE) { Gate::Recorded } else { Gate::Open }
 }

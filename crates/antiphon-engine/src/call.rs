@@ -9,7 +9,7 @@
 //!                         └──── retry(at) / release / lease lost ◄┘
 //! ```
 
-use crate::effect::Handle;
+use crate::effect::{Gate, Handle};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -87,6 +87,11 @@ impl Call {
             self.flags &= !flag;
         }
     }
+}
+
+/// What an answer about this call waits for.
+pub(crate) fn gate_of(call: &Call) -> Gate {
+    if call.has(DURABLE) { Gate::Recorded } else { Gate::Open }
 }
 
 /// What few calls have.

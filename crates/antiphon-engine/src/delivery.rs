@@ -2,7 +2,7 @@
 //! each acknowledgement lets the next one through.
 
 use crate::Engine;
-use crate::admission::gate_of;
+use crate::call::gate_of;
 use crate::call::{DELIVERED, NONE, OUTSTANDING, Watcher};
 use crate::effect::Effects;
 use crate::inbox::{Inbox, InboxKey};

@@ -1,12 +1,13 @@
 //! Workers ending and prolonging leases, and leases that end by themselves.
 
+use crate::Engine;
+use crate::call::gate_of;
 use crate::call::{Attempt, DURABLE, NONE, OUTSTANDING, OVERDUE, SUSPECT};
 use crate::effect::{Body, Effect, Effects, Gate, Handle, Peer, Reason, Role, Urgency};
 use crate::limits::{HISTORY_MAX, HISTORY_TEXT_MAX};
 use crate::record::{Progress, Record};
 use crate::session::Leftover;
 use crate::settle::Verdict;
-use crate::{Engine, admission::gate_of};
 use alloc::borrow::Cow;
 use alloc::string::String;
 use antiphon_protocol::{CallId, Code, LeaseTag, State};

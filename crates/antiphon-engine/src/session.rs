@@ -1,12 +1,13 @@
 //! Peers coming and going: callers with their inboxes, workers with their offers and held leases.
 
+use crate::Engine;
+use crate::call::gate_of;
 use crate::call::{ACKNOWLEDGED, DELIVERED, DURABLE, NONE, OUTSTANDING, OVERDUE, SUSPECT, Watcher};
 use crate::effect::{Body, Effect, Effects, Gate, Peer, Refusal, Role, Urgency};
 use crate::inbox::InboxKey;
 use crate::limits::SLOTS_MAX;
 use crate::record::Record;
 use crate::worker::Offered;
-use crate::{Engine, admission::gate_of};
 use antiphon_protocol::{CallId, LeaseTag, Name, Offer, State, Tag};
 
 /// What a connected peer is.

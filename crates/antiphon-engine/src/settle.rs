@@ -1,9 +1,10 @@
 //! The end of a call: recorded once, told to whoever waits.
 
+use crate::Engine;
+use crate::call::gate_of;
 use crate::call::{AWAITED, DURABLE};
 use crate::effect::{Body, Effect, Effects, Ending, Gate, Handle, Peer, Reason, Role, Urgency};
 use crate::record::{Record, Settled, Submitted};
-use crate::{Engine, admission::gate_of};
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use antiphon_protocol::{State, Tag};
