@@ -14,7 +14,7 @@ pub(crate) fn event(effect: Effect, body: Option<Body>, epoch: Epoch) -> Option<
     Some(match effect {
         Effect::Accepted { peer, tag, id, duplicate } => (peer, Event::Accepted { tag, id, duplicate }),
         Effect::Refused { peer, tag, refusal } => (peer, Event::Refused { tag, failure: refused(&refusal) }),
-        Effect::Outcome { peer, tag, id, state, attempts, ending, may_have_run: _ } => {
+        Effect::Outcome { peer, tag, id, state, attempts, ending } => {
             let outcome = match ending {
                 Ending::Stored(_) => outcome_of(body),
                 Ending::Decided(reason) => Outcome::Failure(decided(reason)),

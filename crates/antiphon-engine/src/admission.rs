@@ -70,12 +70,18 @@ impl Engine {
         if self.lines >= LINES_MAX || self.routes.tenants() >= self.limits.routes_max as usize {
             return Err(Refusal::RoutesFull { limit: self.limits.routes_max });
         }
+        Ok(self.keep_route(route))
+    }
+
+    /// Numbers a route that is not known, with its procedure, tenant and line, whatever the limits say.
+    pub(crate) fn keep_route(&mut self, route: &Route) -> u32 {
         let procedure = self.procedures.open(&route.procedure);
         let tenant = self.routes.tenant(route.tenant.as_ref());
-        let before = self.procedures.get(procedure).queue.lines();
-        let line = self.procedures.get_mut(procedure).queue.line(route.priority.class(), tenant);
-        self.lines += self.procedures.get(procedure).queue.lines() - before;
-        Ok(self.routes.insert(route, procedure, line, self.limits.durable))
+        let queue = &mut self.procedures.get_mut(procedure).queue;
+        let before = queue.lines();
+        let line = queue.line(route.priority.class(), tenant);
+        self.lines += queue.lines() - before;
+        self.routes.insert(route, procedure, line, self.limits.durable)
     }
 
     /// Whether calls of this route are durable.

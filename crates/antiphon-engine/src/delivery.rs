@@ -31,17 +31,22 @@ impl Engine {
         if self.inboxes.get(to).is_some_and(|inbox| inbox.ended) {
             self.calls.get_mut(index).inbox = NONE;
             self.drop_ended_inbox(to);
-        } else if let Some(inbox) = self.inboxes.get_mut(to) {
-            let place = u32::try_from(inbox.outstanding.len()).expect("fewer outcomes than calls");
-            inbox.outstanding.push(index);
-            let call = self.calls.get_mut(index);
-            call.place = place;
-            call.set(OUTSTANDING, true);
+        } else if self.join_inbox(to, index) {
             self.hand_over(to, index, effects);
         } else {
             self.calls.get_mut(index).inbox = NONE;
         }
         self.tell_watchers(index, effects);
+    }
+
+    /// Puts a settled call into its inbox's list of what is not acknowledged; false when there is no such inbox.
+    pub(crate) fn join_inbox(&mut self, place: u32, index: u32) -> bool {
+        let Some(inbox) = self.inboxes.get_mut(place) else { return false };
+        let call = self.calls.get_mut(index);
+        call.place = u32::try_from(inbox.outstanding.len()).expect("fewer outcomes than calls");
+        call.set(OUTSTANDING, true);
+        inbox.outstanding.push(index);
+        true
     }
 
     fn tell_watchers(&mut self, index: u32, effects: &mut impl Effects) {

@@ -83,7 +83,7 @@ pub enum Effect {
     /// The call is not taken.
     Refused { peer: Peer, tag: Tag, refusal: Refusal },
     /// The call has settled.
-    Outcome { peer: Peer, tag: Tag, id: CallId, state: State, attempts: u16, ending: Ending, may_have_run: bool },
+    Outcome { peer: Peer, tag: Tag, id: CallId, state: State, attempts: u16, ending: Ending },
     /// What came of a cancellation.
     CancelAnswered { peer: Peer, id: CallId, answer: CancelAnswer },
     /// Run this.

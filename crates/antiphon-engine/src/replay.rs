@@ -1,6 +1,6 @@
 //! From the journal's records back to the state they describe. Replay runs no policy: it puts down what was decided.
 
-use crate::call::{ACKNOWLEDGED, Attempt, COLD, Call, DURABLE, NONE, OUTSTANDING, SUSPECT};
+use crate::call::{ACKNOWLEDGED, Attempt, COLD, Call, DURABLE, NONE, SUSPECT};
 use crate::effect::{Body, Effects, Handle, Role, Urgency};
 use crate::inbox::InboxKey;
 use crate::record::{Progress, Record, Settled, Submitted};
@@ -97,14 +97,8 @@ impl Replay {
     }
 
     fn route(&mut self, route: &Route) -> u32 {
-        if let Some(place) = self.engine.routes.find(route) {
-            return place;
-        }
         // Whatever was accepted is kept, also when the limit on routes is lower now.
-        let procedure = self.engine.procedures.open(&route.procedure);
-        let tenant = self.engine.routes.tenant(route.tenant.as_ref());
-        let line = self.engine.procedures.get_mut(procedure).queue.line(route.priority.class(), tenant);
-        self.engine.routes.insert(route, procedure, line, self.engine.limits.durable)
+        self.engine.routes.find(route).unwrap_or_else(|| self.engine.keep_route(route))
     }
 
     /// The place of the call with this id: the one there is, emptied, or a new one.
@@ -318,13 +312,7 @@ impl Replay {
             live(arguments);
         }
         engine.hold_key(index);
-        if let Some(inbox) = engine.inboxes.get_mut(inbox) {
-            let place = u32::try_from(inbox.outstanding.len()).expect("fewer outcomes than calls");
-            inbox.outstanding.push(index);
-            let call = engine.calls.get_mut(index);
-            call.place = place;
-            call.set(OUTSTANDING, true);
-        }
+        engine.join_inbox(inbox, index);
         let procedure = engine.procedure_of(index);
         engine.procedures.get_mut(procedure).count(state, 1);
         engine.keep_settled(index, procedure, effects);

@@ -86,12 +86,12 @@ impl Engine {
 
     pub(crate) fn outcome_for(&self, index: u32, peer: Peer, tag: Tag) -> Effect {
         let call = self.calls.get(index);
-        let (ending, may_have_run) = match Reason::from_number(call.reason) {
-            Some(reason) => (Ending::Decided(reason), reason.may_have_run()),
-            None => (Ending::Stored(call.handle), true),
+        let ending = match Reason::from_number(call.reason) {
+            Some(reason) => Ending::Decided(reason),
+            None => Ending::Stored(call.handle),
         };
         let (id, state, attempts) = (call.id, call.state, call.started);
-        Effect::Outcome { peer, tag, id, state, attempts, ending, may_have_run }
+        Effect::Outcome { peer, tag, id, state, attempts, ending }
     }
 
     /// What the journal keeps of a call that is not settled.

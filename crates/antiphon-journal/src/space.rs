@@ -73,13 +73,21 @@ impl Space {
 
     /// A standard segment, leaving `floor` in the pool. Waits for one being made rather than refuse it.
     pub fn take(&self, floor: usize) -> Result<Spare, NoSpare> {
+        let mut state = self.when_ready(floor + 1, floor)?;
+        let spare = state.ready.pop().expect("longer than the floor");
+        self.shared.changed.notify_all();
+        Ok(spare)
+    }
+
+    /// Waits until `floor` standard segments are ready, unless there is no room for them.
+    pub fn wait_for(&self, floor: usize) -> Result<(), NoSpare> {
+        self.when_ready(floor, floor).map(drop)
+    }
+
+    /// Waits until `count` standard segments are ready; a refusal says what there is above `floor`.
+    fn when_ready(&self, count: usize, floor: usize) -> Result<MutexGuard<'_, State>, NoSpare> {
         let mut state = self.shared.lock();
-        loop {
-            if state.ready.len() > floor {
-                let spare = state.ready.pop().expect("longer than the floor");
-                self.shared.changed.notify_all();
-                return Ok(spare);
-            }
+        while state.ready.len() < count {
             if self.thread.is_none() {
                 drop(state);
                 if self.shared.make_one().is_err() {
@@ -96,29 +104,7 @@ impl Space {
                 state = self.shared.wait(state);
             }
         }
-    }
-
-    /// Waits until `floor` standard segments are ready, unless there is no room for them.
-    pub fn wait_for(&self, floor: usize) -> Result<(), NoSpare> {
-        let mut state = self.shared.lock();
-        while state.ready.len() < floor {
-            if self.thread.is_none() {
-                drop(state);
-                if self.shared.make_one().is_err() {
-                    return Err(self.shared.no_spare(floor));
-                }
-                state = self.shared.lock();
-            } else if state.failed {
-                // As in `take`: the next attempt finds out whether space has returned.
-                state.failed = false;
-                self.shared.changed.notify_all();
-                drop(state);
-                return Err(self.shared.no_spare(floor));
-            } else {
-                state = self.shared.wait(state);
-            }
-        }
-        Ok(())
+        Ok(state)
     }
 
     /// A standard segment, if one is ready.
