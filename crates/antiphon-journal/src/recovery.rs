@@ -132,7 +132,8 @@ impl Opening {
         Ok(Rewritten::new(Arc::new(file), &self.layout.manifest.broker, self.tail.of(generation)))
     }
 
-    /// Unlisted segment files are free; those of another length than wanted are not kept.
+    /// Unlisted segment files are free; those of another length than wanted are not kept. Names that an earlier
+    /// process gave may not be on disk yet, even that of `meta`: they are before anything is built on them.
     fn find_spares(&self) -> Result<Space, OpenError> {
         let storage = &*self.storage;
         let failed = |error| io_error("tidy", storage.path_of(""), error);
@@ -149,6 +150,7 @@ impl Opening {
                 storage.remove(&file_name(file)).map_err(failed)?;
             }
         }
+        storage.sync_dir().map_err(failed)?;
         let next_file = ids.iter().max().map_or(1, |id| id + 1);
         Ok(Space::new(Arc::clone(&self.storage), self.options.clone(), ready, bytes, next_file))
     }

@@ -217,6 +217,7 @@ impl Shared {
         let made = self.make_file(file, length);
         if made.is_err() {
             drop(self.storage.remove(&making_name(file)));
+            drop(self.storage.remove(&file_name(file)));
             self.lock().bytes -= u64::from(length);
         }
         made

@@ -7,11 +7,11 @@ use antiphon_journal::{Entry, Generation, Journal, Reserve, Role};
 use crate::fault::{Crash, Fault, FaultStorage};
 use crate::world::{History, Step, World, small_options};
 
-const STEPS: [Step; 8] =
+pub const STEPS: [Step; 8] =
     [Step::Add(40), Step::Add(1500), Step::Change, Step::Forget, Step::Commit, Step::Sweep, Step::Cool, Step::Reopen];
 
 /// Runs the steps until the machine goes off, if it does.
-fn run(storage: &FaultStorage, steps: &[Step]) -> History {
+pub fn run(storage: &FaultStorage, steps: &[Step]) -> History {
     let mut history = History::default();
     let mut opened = World::open(storage, &small_options(), history.clone());
     for step in steps {
@@ -48,7 +48,7 @@ fn crash_everywhere(steps: &[Step], again: &[Step]) -> u64 {
 }
 
 /// Opens, checks against the history, works on, and opens once more.
-fn recover(storage: &FaultStorage, history: History, again: &[Step]) -> Result<(), antiphon_journal::OpenError> {
+pub fn recover(storage: &FaultStorage, history: History, again: &[Step]) -> Result<(), antiphon_journal::OpenError> {
     let mut world = World::open(storage, &small_options(), history)?;
     for step in again {
         world.step(*step)?;

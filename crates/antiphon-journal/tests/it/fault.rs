@@ -1,6 +1,7 @@
 //! A disk in memory that forgets: what was not synced is lost, kept or torn, operations fail at a chosen
 //! call, and space runs out. It judges nothing.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -26,6 +27,11 @@ pub enum Crash {
     Kept,
     /// Every sector and directory operation on its own, by this seed.
     Torn(u64),
+    /// Whole writes, in any order: those whose bit is set; and the first so many directory operations.
+    Subset {
+        writes: u64,
+        names: usize,
+    },
 }
 
 #[derive(Clone, Default)]
@@ -49,8 +55,10 @@ struct Disk {
     durable_names: BTreeMap<String, usize>,
     unsynced_names: Vec<DirectoryOp>,
     calls: u64,
+    looks: Cell<u64>,
     syncs: Vec<u64>,
     fault: Option<(u64, Fault)>,
+    blind_at: Option<u64>,
     crashed: bool,
     capacity: Option<usize>,
     locked: bool,
@@ -100,7 +108,8 @@ fn coin(seed: u64, a: usize, b: usize) -> bool {
 }
 
 impl Content {
-    fn after(&self, crash: Crash, file: usize) -> Vec<u8> {
+    /// `first` is the number of this file's first unsynced write among those of all files.
+    fn after(&self, crash: Crash, file: usize, first: usize) -> Vec<u8> {
         match crash {
             Crash::Lost => self.durable.clone(),
             Crash::Kept => self.now.clone(),
@@ -119,11 +128,32 @@ impl Content {
                 }
                 bytes
             }
+            Crash::Subset { writes, .. } => {
+                let mut bytes = self.durable.clone();
+                for (number, (offset, data)) in self.unsynced.iter().enumerate() {
+                    if writes >> (first + number).min(63) & 1 == 1 {
+                        write(&mut bytes, *offset, data);
+                    }
+                }
+                bytes
+            }
         }
     }
 }
 
 impl Disk {
+    /// Counts an operation that changes nothing, and fails the chosen one.
+    fn look(&self) -> io::Result<()> {
+        if self.crashed {
+            return Err(io::Error::other("the machine is off"));
+        }
+        self.looks.set(self.looks.get() + 1);
+        if self.blind_at == Some(self.looks.get()) {
+            return Err(io::Error::other("a sector could not be read"));
+        }
+        Ok(())
+    }
+
     fn call(&mut self) -> io::Result<Call> {
         if self.crashed {
             return Err(io::Error::other("the machine is off"));
@@ -173,6 +203,22 @@ impl FaultStorage {
         self.disk().fault = Some((call, fault));
     }
 
+    /// Operations that change nothing, so far.
+    pub fn looks(&self) -> u64 {
+        self.disk().looks.get()
+    }
+
+    /// Lets the operation that changes nothing with this number fail, once.
+    pub fn blind_at(&self, look: u64) {
+        self.disk().blind_at = Some(look);
+    }
+
+    /// How many writes and directory operations are not synced.
+    pub fn unsynced(&self) -> (usize, usize) {
+        let disk = self.disk();
+        (disk.files.iter().map(|content| content.unsynced.len()).sum(), disk.unsynced_names.len())
+    }
+
     pub fn limit(&self, capacity: Option<usize>) {
         self.disk().capacity = capacity;
     }
@@ -190,13 +236,30 @@ impl FaultStorage {
             Crash::Kept => disk.unsynced_names.len(),
             // A journaling file system keeps a prefix of its operations.
             Crash::Torn(seed) => (0..disk.unsynced_names.len()).take_while(|n| coin(seed, *n, 7)).count(),
+            Crash::Subset { names, .. } => names.min(disk.unsynced_names.len()),
         };
         disk.unsynced_names[..kept].iter().for_each(|op| apply(&mut names, op));
+        let mut first = 0;
         let files = disk.files.iter().enumerate().map(|(number, content)| {
-            let bytes = content.after(crash, number);
+            let bytes = content.after(crash, number, first);
+            first += content.unsynced.len();
             Content { now: bytes.clone(), durable: bytes, unsynced: Vec::new() }
         });
         let new = Disk { files: files.collect(), durable_names: names.clone(), names, random: 77, ..Disk::default() };
+        Self { disk: Arc::new(Mutex::new(new)) }
+    }
+
+    /// The same disk after the process alone was killed: what is not synced is still in the page cache.
+    pub fn after_kill(&self) -> Self {
+        let disk = self.disk();
+        let new = Disk {
+            files: disk.files.clone(),
+            names: disk.names.clone(),
+            durable_names: disk.durable_names.clone(),
+            unsynced_names: disk.unsynced_names.clone(),
+            random: disk.random,
+            ..Disk::default()
+        };
         Self { disk: Arc::new(Mutex::new(new)) }
     }
 
@@ -234,9 +297,7 @@ struct FaultFile {
 impl File for FaultFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let disk = self.disk.lock().unwrap();
-        if disk.crashed {
-            return Err(io::Error::other("the machine is off"));
-        }
+        disk.look()?;
         let bytes = &disk.files[self.file].now;
         let from = bytes.len().min(offset as usize);
         let read = buffer.len().min(bytes.len() - from);
@@ -287,7 +348,9 @@ impl File for FaultFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.disk.lock().unwrap().files[self.file].now.len() as u64)
+        let disk = self.disk.lock().unwrap();
+        disk.look()?;
+        Ok(disk.files[self.file].now.len() as u64)
     }
 }
 
@@ -311,6 +374,7 @@ impl Storage for FaultStorage {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
+        self.disk().look()?;
         Ok(self.names())
     }
 
@@ -334,6 +398,7 @@ impl Storage for FaultStorage {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let disk = self.disk();
+        disk.look()?;
         let file = *disk.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(Arc::new(FaultFile { disk: Arc::clone(&self.disk), file }))
     }
@@ -358,11 +423,14 @@ impl Storage for FaultStorage {
 
     fn free_bytes(&self) -> io::Result<u64> {
         let disk = self.disk();
+        disk.look()?;
         Ok(disk.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(disk.used()) as u64))
     }
 
     fn total_bytes(&self) -> io::Result<u64> {
-        Ok(self.disk().capacity.unwrap_or(usize::MAX) as u64)
+        let disk = self.disk();
+        disk.look()?;
+        Ok(disk.capacity.unwrap_or(usize::MAX) as u64)
     }
 
     fn monotonic(&self) -> Duration {
@@ -370,7 +438,9 @@ impl Storage for FaultStorage {
     }
 
     fn random_id(&self) -> io::Result<[u8; 16]> {
-        Ok([self.disk().random; 16])
+        let disk = self.disk();
+        disk.look()?;
+        Ok([disk.random; 16])
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod crash;
 mod damage;
+mod exhaustive;
 mod failure;
 mod fault;
 mod format;

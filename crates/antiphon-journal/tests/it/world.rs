@@ -61,7 +61,7 @@ impl History {
 
 pub struct World {
     pub journal: Option<Journal>,
-    storage: FaultStorage,
+    pub storage: FaultStorage,
     options: Options,
     things: BTreeMap<u32, Thing>,
     pub history: History,
