@@ -32,6 +32,7 @@ mod space;
 mod stats;
 mod storage;
 mod sweep;
+mod sync;
 mod tail;
 mod walk;
 mod writer;

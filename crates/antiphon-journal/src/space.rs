@@ -3,12 +3,12 @@
 //! no metadata. Which segment a file becomes is `roll.rs`'s business.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use crate::options::Options;
 use crate::segment::{file_id, file_name};
 use crate::storage::{File, Storage};
+use crate::sync::{Builder, Condvar, JoinHandle, Mutex, MutexGuard};
 
 /// Zeros are written in pieces of this size: large enough for full disk speed, small enough to hold.
 const ZEROS: usize = 1 << 20;
@@ -64,7 +64,7 @@ impl Space {
         if self.shared.options.threads {
             let shared = Arc::clone(&self.shared);
             let run = move || shared.fill_for_ever();
-            self.thread = Some(std::thread::Builder::new().name("antiphon-space".to_owned()).spawn(run)?);
+            self.thread = Some(Builder::new().name("antiphon-space".to_owned()).spawn(run)?);
         }
         self.started = true;
         self.poke();

@@ -2,8 +2,7 @@
 //! that the next batch fills meanwhile. It decides nothing and remembers nothing but the one commit.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Poisoned;
@@ -11,6 +10,7 @@ use crate::manifest::{META_NAME, Manifest};
 use crate::position::{Lsn, Watermark};
 use crate::segment::{SegmentFile, file_name};
 use crate::storage::{File, Storage};
+use crate::sync::{Builder, Condvar, JoinHandle, Mutex, MutexGuard};
 
 /// What one commit writes into one segment: header if it is new, one batch, index if it ends.
 pub(crate) struct Part {
@@ -114,7 +114,7 @@ impl Writer {
         let thread = if threads {
             let shared = Arc::clone(&shared);
             let run = move || shared.run_for_ever();
-            Some(std::thread::Builder::new().name("antiphon-writer".to_owned()).spawn(run)?)
+            Some(Builder::new().name("antiphon-writer".to_owned()).spawn(run)?)
         } else {
             None
         };

@@ -8,6 +8,8 @@ mod exhaustive;
 mod failure;
 mod fault;
 mod format;
+#[cfg(shuttle)]
+mod orders;
 mod recycling;
 mod smoke;
 mod world;
