@@ -1,7 +1,9 @@
 //! The command line as a whole: its commands, and what all of them take.
 
 use crate::output::{Color, Format};
-use crate::{bench, call, cancel, completions, dead, demo, journal, ls, ping, queue, result, serve, status, worker};
+use crate::{
+    bench, call, cancel, completions, dead, demo, explain, journal, ls, ping, queue, result, serve, status, worker,
+};
 use clap::{Parser, Subcommand};
 
 /// Typed, durable, asynchronous calls, answered exactly once.
@@ -37,6 +39,8 @@ pub enum Command {
     Result(result::ResultOf),
     /// Print where a call stands, and what happened to it
     Status(status::Status),
+    /// Say why a call stands where it stands: what it waits for, where it runs, or how it ended
+    Explain(explain::Explain),
     /// Cancel calls: those named, or all that match, at most 10000 at once without --limit
     Cancel(cancel::Cancel),
     /// List calls, newest first

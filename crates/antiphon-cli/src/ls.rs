@@ -134,6 +134,14 @@ pub fn to_value(call: &CallStatus) -> Value {
     serde_json::to_value(call).unwrap_or(Value::Null)
 }
 
+/// So many of something, in words: one worker, 2 workers.
+pub fn count(number: u32, what: &str) -> String {
+    match number {
+        1 => format!("one {what}"),
+        number => format!("{number} {what}s"),
+    }
+}
+
 /// A span of time in its largest unit.
 pub fn age(ms: u64) -> String {
     match ms {

@@ -11,6 +11,7 @@ mod connection;
 mod dead;
 mod demo;
 mod ending;
+mod explain;
 mod input;
 mod journal;
 mod leases;
@@ -56,6 +57,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Ending> {
         Command::Call(call) => client(call::run(call, url, output)),
         Command::Result(result) => client(result::run(result, url, output)),
         Command::Status(status) => client(status::run(status, url, output)),
+        Command::Explain(explain) => client(explain::run(explain, url, output)),
         Command::Cancel(cancel) => client(cancel::run(cancel, url, output)),
         Command::Ls(ls) => client(ls::run(ls, url, output)),
         Command::Worker(worker) => client(worker::run(worker, url, output)),

@@ -76,6 +76,10 @@ pub async fn status_of(connection: &Connection, id: CallId) -> Result<CallStatus
         Answer::Status(Knowledge::NeverSeen) => {
             Err(Ending::new(NOT_KNOWN, format!("the broker at {} has never seen call {id}", connection.address)))
         }
+        Answer::Status(Knowledge::Forgotten) => {
+            let text = format!("call {id} is forgotten: its time to be kept is over, or it was purged");
+            Err(Ending::new(NOT_KNOWN, text))
+        }
         Answer::Status(Knowledge::TooOldToSay) => {
             Err(Ending::new(NOT_KNOWN, format!("call {id} is older than what the broker remembers")))
         }

@@ -26,6 +26,7 @@ impl Driver {
         // Whatever is said of a durable call waits for that call's last record; the newest is not older.
         let (gate, answer) = match query {
             Query::Status(id) => (self.engine.gate_of_answer(id), Answer::Status(self.engine.knowledge(id))),
+            Query::Explain(id) => (self.engine.gate_of_answer(id), Answer::Explained(self.engine.explain(id))),
             Query::Procedures => (Gate::Open, Answer::Procedures(self.engine.procedures())),
             Query::Workers => (Gate::Open, Answer::Workers(self.engine.workers())),
             Query::Broker => (Gate::Open, Answer::Broker(self.status())),
@@ -155,7 +156,7 @@ fn not_dead(known: &Knowledge, id: CallId) -> Answer {
             let message = format!("call {id} is {}, not dead: only dead letters can be revived or purged", call.state);
             Answer::Refused { code: Code::FailedPrecondition, message }
         }
-        Knowledge::NeverSeen | Knowledge::TooOldToSay => {
+        Knowledge::NeverSeen | Knowledge::TooOldToSay | Knowledge::Forgotten => {
             Answer::Refused { code: Code::NotFound, message: format!("there is no dead letter {id}") }
         }
     }

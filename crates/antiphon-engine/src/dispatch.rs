@@ -15,12 +15,7 @@ impl Engine {
     pub(crate) fn enqueue(&mut self, index: u32) {
         let call = self.calls.get(index);
         let route = self.routes.get(call.route);
-        let patience_ms = u64::from(10 - route.route.priority.class()) * 1_000;
-        let mut due_ms = call.at_ms.saturating_add(patience_ms);
-        if call.deadline_ms != 0 {
-            due_ms = due_ms.min(call.deadline_ms);
-        }
-        let entry = Entry { due_ms, call: index, stamp: call.stamp };
+        let entry = self.entry_of(index);
         let (line, procedure, suspect) = (route.line, route.procedure, call.has(SUSPECT));
         let procedure_ref = self.procedures.get_mut(procedure);
         if suspect {
@@ -29,6 +24,17 @@ impl Engine {
             procedure_ref.queue.push(line, entry);
         }
         self.wake_procedure(procedure);
+    }
+
+    /// A ready call's entry in its line.
+    pub(crate) fn entry_of(&self, index: u32) -> Entry {
+        let call = self.calls.get(index);
+        let class = self.routes.get(call.route).route.priority.class();
+        let mut due_ms = call.at_ms.saturating_add(u64::from(10 - class) * 1_000);
+        if call.deadline_ms != 0 {
+            due_ms = due_ms.min(call.deadline_ms);
+        }
+        Entry { due_ms, call: index, stamp: call.stamp }
     }
 
     fn wake_procedure(&mut self, procedure: u32) {

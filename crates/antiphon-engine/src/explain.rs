@@ -1,143 +1,132 @@
-//! What the engine can tell about calls, procedures and workers. Answers change nothing.
+//! Why a call stands where it stands. What a waiting call waits for is looked for in the order in which the causes
+//! would have to go, so that there is one answer; asking changes nothing.
 
 use crate::Engine;
-use crate::call::{DURABLE, NONE};
-use alloc::vec::Vec;
-use antiphon_protocol::{
-    AttemptRecord, CallFilter, CallId, CallStatus, Knowledge, ProcedureStatus, State, WorkerStatus,
-};
+use crate::call::{NONE, SUSPECT};
+use crate::worker::Worker;
+use antiphon_protocol::{AttemptRecord, CallId, Cause, Explanation, Name, Standing, State};
 
 impl Engine {
-    /// What is known of an id.
+    /// Why the call with this id stands where it stands.
     #[must_use]
-    pub fn knowledge(&self, id: CallId) -> Knowledge {
-        match self.calls.find(id) {
-            Some(index) => Knowledge::Known(self.status(index)),
-            None if id.unix_ms() <= self.horizon_ms => Knowledge::TooOldToSay,
-            None => Knowledge::NeverSeen,
-        }
-    }
-
-    fn status(&self, index: u32) -> CallStatus {
-        let call = self.calls.get(index);
-        let route = &self.routes.get(call.route).route;
-        let worker = (call.lease != NONE).then(|| self.leases.get(call.lease).worker);
-        CallStatus {
-            id: call.id,
-            procedure: route.procedure.clone(),
-            tenant: route.tenant.clone(),
-            state: call.state,
-            priority: route.priority.class(),
-            durable: call.has(DURABLE),
-            submitted_ms: call.submitted_ms,
-            since_ms: match call.state {
-                State::Scheduled => self.wall_of(call.at_ms),
-                State::Ready => 0,
-                _ => call.at_ms,
-            },
-            deadline_ms: if call.state.is_settled() { 0 } else { self.wall_of(call.deadline_ms) },
-            attempts: call.started,
-            attempts_max: route.attempts,
-            lost_leases: call.lost,
-            payload_bytes: call.bytes,
-            worker: worker.and_then(|worker| self.worker_name(worker)),
-            stopping: call.state.is_settled() && call.lease != NONE,
-            history: self.history(index),
-        }
-    }
-
-    fn history(&self, index: u32) -> Vec<AttemptRecord> {
-        let Some(extra) = self.calls.extra(index) else { return Vec::new() };
-        let records = extra.history.iter().map(|attempt| AttemptRecord {
-            attempt: attempt.attempt,
-            ended_ms: attempt.ended_ms,
-            code: attempt.code,
-            message: attempt.text.clone(),
-            worker: attempt.worker.clone(),
-            lost: attempt.lost,
-        });
-        records.collect()
-    }
-
-    /// Looks through at most `budget` calls for those that match, from `cursor` downwards; says where to go on, if
-    /// there is more. Start with `u32::MAX`.
-    pub fn list(&self, filter: &CallFilter, cursor: u32, budget: u32, found: &mut Vec<CallStatus>) -> Option<u32> {
-        let limit = if filter.limit == 0 { 100 } else { filter.limit as usize };
-        let mut at = cursor.min(self.calls.end());
-        for _ in 0..budget {
-            if at == 0 || found.len() >= limit {
-                return None;
-            }
-            at -= 1;
-            if self.calls.slot(at).is_some() && self.matches(at, filter) {
-                found.push(self.status(at));
-            }
-        }
-        Some(at)
-    }
-
-    fn matches(&self, index: u32, filter: &CallFilter) -> bool {
-        let call = self.calls.get(index);
-        let route = &self.routes.get(call.route).route;
-        filter.state.is_none_or(|state| state == call.state)
-            && filter.procedure.as_ref().is_none_or(|procedure| *procedure == route.procedure)
-            && filter.tenant.as_ref().is_none_or(|tenant| Some(tenant) == route.tenant.as_ref())
-            && call.submitted_ms >= filter.since_ms
-    }
-
-    /// Calls by state, in the order of the states' numbers.
-    #[must_use]
-    pub fn counts(&self) -> [u64; 8] {
-        let mut sums = [0; 8];
-        for procedure in self.procedures.iter() {
-            for (sum, count) in sums.iter_mut().zip(procedure.counts) {
-                *sum += count;
-            }
-        }
-        sums
-    }
-
-    /// Every procedure with calls or workers.
-    #[must_use]
-    pub fn procedures(&self) -> Vec<ProcedureStatus> {
-        let mut all = Vec::new();
-        for procedure in 0..self.procedures.len() {
-            let it = self.procedures.get(procedure);
-            let serving =
-                self.workers.iter().filter(|worker| worker.peer.is_some() && worker.offered(procedure).is_some());
-            let (workers, slots) =
-                serving.fold((0, 0_u32), |(count, slots), worker| (count + 1, slots.saturating_add(worker.slots)));
-            let ready = it.queue.fronts().filter(|entry| crate::dispatch::is_live(&self.calls, entry));
-            let waited = ready.map(|entry| self.now.monotonic_ms.saturating_sub(self.calls.get(entry.call).at_ms));
-            let oldest_ready_ms = waited.max().unwrap_or(0);
-            let status = ProcedureStatus {
-                procedure: it.name.clone(),
-                calls: it.counts,
-                workers,
-                slots,
-                oldest_ready_ms,
-                settled: it.total,
-            };
-            if workers > 0 || it.total > 0 || it.counts.iter().any(|count| *count > 0) {
-                all.push(status);
-            }
-        }
-        all
-    }
-
-    /// Every worker that is connected or holds a lease.
-    #[must_use]
-    pub fn workers(&self) -> Vec<WorkerStatus> {
-        let status = |worker: &crate::worker::Worker| WorkerStatus {
-            name: worker.name.clone(),
-            procedures: worker.offers.iter().map(|offer| self.procedures.get(offer.procedure).name.clone()).collect(),
-            slots: worker.slots,
-            leased: u32::try_from(worker.leases.len()).unwrap_or(u32::MAX),
-            connected: worker.peer.is_some(),
-            draining: worker.draining,
-            settled: worker.settled,
-            failed: worker.failed,
+    pub fn explain(&self, id: CallId) -> Explanation {
+        let Some(index) = self.calls.find(id) else {
+            return Explanation { id, procedure: None, standing: self.absence(id) };
         };
-        self.workers.iter().map(status).collect()
+        let procedure = self.routes.get(self.calls.get(index).route).route.procedure.clone();
+        Explanation { id, procedure: Some(procedure), standing: self.standing(index) }
+    }
+
+    /// What can be said of an id that is no call here.
+    fn absence(&self, id: CallId) -> Standing {
+        if self.forgotten.contains(id) {
+            Standing::Forgotten
+        } else if id.unix_ms() <= self.horizon_ms {
+            Standing::TooOldToSay
+        } else {
+            Standing::NeverSeen
+        }
+    }
+
+    fn standing(&self, index: u32) -> Standing {
+        let call = self.calls.get(index);
+        match call.state {
+            State::Scheduled | State::Ready => {
+                let cause = self.cause(index);
+                Standing::Waiting { starts_ms: self.predicted_start(index, &cause), cause }
+            }
+            State::Leased => self.running(index),
+            state if call.lease == NONE => Standing::Settled { state, at_ms: call.at_ms },
+            state => Standing::Stopping { state, worker: self.holder(index), since_ms: call.at_ms },
+        }
+    }
+
+    fn running(&self, index: u32) -> Standing {
+        let call = self.calls.get(index);
+        let worker = self.workers.get(self.leases.get(call.lease).worker);
+        Standing::Running {
+            attempt: call.started,
+            worker: self.holder(index),
+            since_ms: call.at_ms,
+            worker_away: worker.is_none_or(|worker| worker.peer.is_none()),
+        }
+    }
+
+    /// The name of the worker that holds the call's lease.
+    fn holder(&self, index: u32) -> Name {
+        let worker = self.leases.get(self.calls.get(index).lease).worker;
+        self.worker_name(worker).unwrap_or(Name::from_static("unknown"))
+    }
+
+    fn cause(&self, index: u32) -> Cause {
+        let call = self.calls.get(index);
+        if call.state == State::Scheduled {
+            return self.cause_of_delay(index);
+        }
+        self.cause_in_workers(index).unwrap_or_else(|| self.cause_in_line(index))
+    }
+
+    fn cause_of_delay(&self, index: u32) -> Cause {
+        let call = self.calls.get(index);
+        let at_ms = self.wall_of(call.at_ms);
+        if call.started == 0 {
+            return Cause::NotBefore { at_ms };
+        }
+        Cause::Retry { at_ms, after: self.last_attempt(index) }
+    }
+
+    fn last_attempt(&self, index: u32) -> Option<AttemptRecord> {
+        self.calls.extra(index)?.history.last().map(crate::look::attempt_record)
+    }
+
+    /// Connected workers that serve the call's procedure.
+    fn serving(&self, index: u32) -> impl Iterator<Item = &Worker> {
+        let procedure = self.procedure_of(index);
+        self.workers.iter().filter(move |worker| worker.peer.is_some() && worker.offered(procedure).is_some())
+    }
+
+    /// What is wrong with the workers there are, if none of them could ever take the call.
+    fn cause_in_workers(&self, index: u32) -> Option<Cause> {
+        let count = self.serving(index).count();
+        if count == 0 {
+            return Some(Cause::NoWorker);
+        }
+        let open = self.serving(index).filter(|worker| worker.is_open()).count();
+        (open == 0).then(|| Cause::Draining { workers: u32::try_from(count).unwrap_or(u32::MAX) })
+    }
+
+    /// What keeps a ready call that some worker could take.
+    fn cause_in_line(&self, index: u32) -> Cause {
+        let open = || self.serving(index).filter(|worker| worker.is_open());
+        let ahead = self.ahead(index);
+        if self.calls.get(index).has(SUSPECT) && open().all(|worker| worker.suspect != NONE) {
+            return Cause::Suspect { ahead };
+        }
+        if ahead == 0 && open().any(|worker| worker.free() > 0) {
+            return Cause::Starting;
+        }
+        let (workers, slots) = open().fold((0, 0_u32), |(count, slots), worker| (count + 1, slots + worker.slots));
+        Cause::SlotsBusy { ahead, workers, slots }
+    }
+
+    /// How many calls of its procedure should start before this ready one, roughly.
+    pub(crate) fn ahead(&self, index: u32) -> u64 {
+        let call = self.calls.get(index);
+        let route = self.routes.get(call.route);
+        let procedure = self.procedures.get(route.procedure);
+        if call.has(SUSPECT) {
+            return procedure.suspects.iter().take_while(|entry| entry.call != index).count() as u64;
+        }
+        procedure.suspects.len() as u64 + procedure.queue.ahead(route.line, &self.entry_of(index))
+    }
+
+    /// When a waiting call should start, in wall-clock time.
+    fn predicted_start(&self, _index: u32, cause: &Cause) -> Option<u64> {
+        match cause {
+            Cause::NotBefore { at_ms } | Cause::Retry { at_ms, .. } | Cause::RetryBudget { at_ms, .. } => Some(*at_ms),
+            Cause::RateLimited { until_ms } | Cause::PushedBack { until_ms } => Some(*until_ms),
+            Cause::Starting => Some(self.now.wall_ms),
+            _ => None,
+        }
     }
 }

@@ -43,6 +43,12 @@ impl Strides {
             .min_by_key(|class| self.passes.get(usize::from(*class)).copied())
     }
 
+    /// How many calls of `other` go while `count` calls of `class` do, when both always have some ready.
+    pub fn share(other: u8, class: u8, count: u64) -> u64 {
+        let weight = |class: u8| WEIGHTS.get(usize::from(class)).copied().unwrap_or(1);
+        count.saturating_mul(weight(other)) / weight(class)
+    }
+
     /// The class has had a turn.
     pub fn charge(&mut self, class: u8) {
         let place = usize::from(class);

@@ -17,9 +17,11 @@ mod dispatch;
 mod effect;
 mod explain;
 mod fairness;
+mod forgotten;
 mod inbox;
 mod lease;
 mod limits;
+mod look;
 mod procedure;
 mod queue;
 mod record;
@@ -48,6 +50,7 @@ use alloc::vec::Vec;
 use antiphon_protocol::{CallId, Epoch, LeaseTag, Name, Offer, Tag};
 use call::Calls;
 use dedupe::Keyed;
+use forgotten::Forgotten;
 use inbox::Inboxes;
 use lease::Leases;
 use procedure::Procedures;
@@ -181,6 +184,7 @@ pub struct Engine {
     leases: Leases,
     inboxes: Inboxes,
     keyed: Keyed,
+    forgotten: Forgotten,
     sessions: Vec<Option<Session>>,
     scheduled: Agenda,
     deadlines: Agenda,
@@ -221,6 +225,7 @@ impl Engine {
             leases: Leases::new(),
             inboxes: Inboxes::default(),
             keyed: Keyed::default(),
+            forgotten: Forgotten::default(),
             sessions: Vec::new(),
             scheduled: Agenda::default(),
             deadlines: Agenda::default(),

@@ -11,6 +11,9 @@ use antiphon_protocol::Priority;
 use core::cmp::{Ordering, Reverse};
 use hashbrown::{DefaultHashBuilder, HashMap};
 
+/// How many of the early entries of a line are looked at to tell how many are before another.
+const SAMPLE: usize = 1_000;
+
 /// A ready call in line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Entry {
@@ -69,6 +72,16 @@ impl Line {
         }
     }
 
+    /// How many live entries are before this one, taking the void ones to be spread evenly.
+    fn before(&self, entry: &Entry) -> u64 {
+        let all = (self.in_order.len() + self.early.len()) as u64;
+        let in_order = self.in_order.partition_point(|other| other < entry) as u64;
+        let early = self.early.iter().take(SAMPLE).filter(|Reverse(other)| other < entry).count() as u64;
+        let sampled = self.early.len().clamp(1, SAMPLE) as u64;
+        let before = in_order + early * self.early.len() as u64 / sampled;
+        (before * self.live as u64).checked_div(all).unwrap_or(0)
+    }
+
     fn strike(&mut self, live: impl Fn(&Entry) -> bool) {
         self.live = self.live.saturating_sub(1);
         let all = self.in_order.len() + self.early.len();
@@ -89,6 +102,8 @@ pub(crate) struct Queue {
     turns: [VecDeque<u32>; Priority::CLASSES],
     strides: Strides,
     ready: usize,
+    /// The same by class.
+    by_class: [u64; Priority::CLASSES],
 }
 
 impl Queue {
@@ -115,6 +130,7 @@ impl Queue {
     pub fn push(&mut self, place: u32, entry: Entry) {
         let line = self.lines.get_mut(place as usize).expect("lines are never removed");
         self.ready += 1;
+        count(&mut self.by_class, line.class, 1);
         line.push(entry);
         if !line.turning {
             line.turning = true;
@@ -132,6 +148,7 @@ impl Queue {
             match self.pop_class(class, &live) {
                 Some(entry) => {
                     self.ready -= 1;
+                    count(&mut self.by_class, class, -1);
                     self.strides.charge(class);
                     return Some(entry);
                 }
@@ -166,12 +183,36 @@ impl Queue {
     pub fn strike(&mut self, place: u32, live: impl Fn(&Entry) -> bool) {
         self.ready = self.ready.saturating_sub(1);
         if let Some(line) = self.lines.get_mut(place as usize) {
+            count(&mut self.by_class, line.class, -1);
             line.strike(live);
         }
+    }
+
+    /// How many ready calls should go before this one of the line at `place`, roughly: those before it in its line, as
+    /// many of each other tenant of its class, and of the other classes their share.
+    pub fn ahead(&self, place: u32, entry: &Entry) -> u64 {
+        self.lines.get(place as usize).map_or(0, |line| self.ahead_of(line.class, line.before(entry), line.live as u64))
+    }
+
+    /// The same for a call of this class with `before` calls before it in its line, which has `live` calls.
+    fn ahead_of(&self, class: u8, before: u64, live: u64) -> u64 {
+        let at = usize::from(class);
+        let tenants = (self.turns.get(at).map_or(0, VecDeque::len) as u64).saturating_sub(1);
+        let others = self.by_class.get(at).copied().unwrap_or(0).saturating_sub(live);
+        // Where in the turn of the tenants its own comes is not known: in the middle.
+        let in_class = before + others.min(tenants * before + tenants / 2);
+        let counts = (0..).zip(self.by_class).filter(|(other, _)| *other != class);
+        in_class + counts.map(|(other, ready)| ready.min(Strides::share(other, class, in_class + 1))).sum::<u64>()
     }
 
     /// The front of each line, live or not.
     pub fn fronts(&self) -> impl Iterator<Item = Entry> {
         self.lines.iter().filter(|line| line.live > 0).filter_map(Line::peek)
+    }
+}
+
+fn count(by_class: &mut [u64; Priority::CLASSES], class: u8, by: i64) {
+    if let Some(count) = by_class.get_mut(usize::from(class)) {
+        *count = count.saturating_add_signed(by);
     }
 }

@@ -90,6 +90,7 @@ impl Replay {
     fn drop_call(&mut self, index: u32) {
         let call = self.engine.calls.remove(index);
         self.leases.remove(&index);
+        self.engine.forgotten.insert(call.id);
         // No id is newer than the time it was forgotten, whatever the clock of who made it.
         let made_ms = call.id.unix_ms().min(self.engine.now.wall_ms);
         self.engine.horizon_ms = self.engine.horizon_ms.max(made_ms);

@@ -123,6 +123,9 @@ impl Engine {
         if self.calls.get(index).has(COLD) {
             effects.entomb(id);
         }
+        if !self.is_private(index) {
+            self.forgotten.insert(id);
+        }
         let made_ms = id.unix_ms().min(self.now.wall_ms);
         self.horizon_ms = self.horizon_ms.max(made_ms);
         if !self.calls.get(index).has(ACKNOWLEDGED) {

@@ -44,6 +44,11 @@ impl Worker {
         u32::try_from(room.max(0)).unwrap_or(u32::MAX)
     }
 
+    /// Whether it may be given leases at all: it is connected and does not drain.
+    pub fn is_open(&self) -> bool {
+        self.peer.is_some() && !self.draining
+    }
+
     pub fn offered(&self, procedure: u32) -> Option<(u32, &Offered)> {
         let place = self.offers.iter().position(|offer| offer.procedure == procedure)?;
         Some((u32::try_from(place).ok()?, self.offers.get(place)?))

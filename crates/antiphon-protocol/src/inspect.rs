@@ -1,6 +1,6 @@
 //! Questions that operators and late callers ask a broker, and its answers.
 
-use crate::{CallId, Code, Epoch, Name, State};
+use crate::{CallId, Code, Epoch, Explanation, Name, State};
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum Query {
     /// Where a call stands.
     Status(CallId),
+    /// Why a call stands where it stands.
+    Explain(CallId),
     /// Calls that match, newest first; answered by [`Answer::Calls`].
     Calls(CallFilter),
     /// All procedures with calls or workers.
@@ -54,6 +56,8 @@ pub struct CallFilter {
 pub enum Answer {
     /// To [`Query::Status`].
     Status(Knowledge),
+    /// To [`Query::Explain`].
+    Explained(Explanation),
     /// To [`Query::Calls`].
     Calls(Vec<CallStatus>),
     /// To [`Query::Procedures`].
@@ -87,6 +91,8 @@ pub enum Knowledge {
     NeverSeen,
     /// The id is older than what the broker remembers: it may have been a call, or not.
     TooOldToSay,
+    /// It was a call; its time to be kept is over, or it was purged.
+    Forgotten,
 }
 
 /// Where a call stands.

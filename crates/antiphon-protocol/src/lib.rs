@@ -9,6 +9,7 @@ extern crate alloc;
 mod call;
 mod code;
 pub mod defaults;
+mod explain;
 mod id;
 mod inspect;
 mod name;
@@ -20,6 +21,7 @@ mod state;
 
 pub use call::{Call, Keys, Start};
 pub use code::Code;
+pub use explain::{Cause, Explanation, Standing};
 pub use id::{CallId, CallerId, Epoch, IncarnationId, LeaseTag, ParseCallIdError, Tag};
 pub use inspect::{
     Answer, AttemptRecord, BrokerStatus, CallFilter, CallStatus, CancelAnswer, Knowledge, ProcedureStatus, Query,

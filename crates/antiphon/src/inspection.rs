@@ -2,8 +2,8 @@
 
 use antiphon_broker::Broker;
 use antiphon_protocol::{
-    Answer, BrokerStatus, CallFilter, CallId, CallStatus, Code, Failure, Knowledge, ProcedureStatus, Query,
-    WorkerStatus,
+    Answer, BrokerStatus, CallFilter, CallId, CallStatus, Code, Explanation, Failure, Knowledge, ProcedureStatus,
+    Query, WorkerStatus,
 };
 
 /// Questions to a broker. All of them fail with `UNAVAILABLE` when it cannot be reached, with `UNIMPLEMENTED` when it
@@ -39,6 +39,17 @@ impl<'a> Inspection<'a> {
     pub async fn status(&self, id: CallId) -> Result<Knowledge, Failure> {
         match self.ask(Query::Status(id)).await? {
             Answer::Status(knowledge) => Ok(knowledge),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Why a call stands where it stands.
+    ///
+    /// # Errors
+    /// As for all questions.
+    pub async fn explain(&self, id: CallId) -> Result<Explanation, Failure> {
+        match self.ask(Query::Explain(id)).await? {
+            Answer::Explained(explanation) => Ok(explanation),
             other => Err(unexpected(&other)),
         }
     }

@@ -83,9 +83,9 @@ pub use crate::worker::{Worker, WorkerBuilder};
 pub use antiphon_broker::{Broker, Capabilities, Driver, OpenError};
 pub use antiphon_macros::{Failure, service};
 pub use antiphon_protocol::{
-    Answer, Backoff, BrokerStatus, CallFilter, CallId, CallStatus, CancelAnswer, Code, ContentType, Durability,
-    Failure, Knowledge, Name, Outcome, Payload, ProcedureStatus, Query, Schema, SchemaParameter, State, WorkerStatus,
-    defaults,
+    Answer, Backoff, BrokerStatus, CallFilter, CallId, CallStatus, CancelAnswer, Cause, Code, ContentType, Durability,
+    Explanation, Failure, Knowledge, Name, Outcome, Payload, ProcedureStatus, Query, Schema, SchemaParameter, Standing,
+    State, WorkerStatus, defaults,
 };
 pub use bytes::Bytes;
 

@@ -104,7 +104,7 @@ impl<V, E> SubmittedCall<V, E> {
     pub async fn status(&self) -> Result<CallStatus, Failure> {
         match Inspection::new(&*self.session.broker).status(self.id()).await? {
             Knowledge::Known(status) => Ok(status),
-            Knowledge::NeverSeen | Knowledge::TooOldToSay => Err(Failure::new(
+            Knowledge::NeverSeen | Knowledge::TooOldToSay | Knowledge::Forgotten => Err(Failure::new(
                 antiphon_protocol::Code::NotFound,
                 format!("the broker does not know call {}", self.id()),
             )),

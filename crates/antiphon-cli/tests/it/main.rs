@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod exec;
+mod explain;
 mod input;
 mod kill;
 mod lines;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 mod calls;
+mod explain;
 mod inboxes;
 mod keys;
 mod leases;

@@ -12,12 +12,12 @@ fn state(world: &World, name: &str) -> Option<State> {
 }
 
 #[test]
-fn an_outcome_is_known_for_a_day_and_then_too_old_to_say() {
+fn an_outcome_is_known_for_a_day_and_then_forgotten() {
     let mut world = World::new(Limits::new(true));
     world.run("caller c\nworker w\nsubmit a detached\nok a\nat 23h");
     assert_eq!(state(&world, "a"), Some(State::Succeeded));
     world.run("at 25h");
-    assert_eq!(world.engine.knowledge(id_of("a")), Knowledge::TooOldToSay);
+    assert_eq!(world.engine.knowledge(id_of("a")), Knowledge::Forgotten);
     world.run("submit a resent accepted");
     assert!(world.log.ends_with("c: refused, TooOldToSay\n"), "{}", world.log);
 }

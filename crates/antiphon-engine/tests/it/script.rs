@@ -4,7 +4,7 @@
 //! caller c | inbox billing | worker w slots=2 plain? | submit a [key=.. delay=.. deadline=.. attempts=.. idempotent
 //! at_most_once volatile detached accepted priority=.. tenant=.. for=c] | attach a for=c | acknowledge a for=c |
 //! cancel a | ok a | fail a | retry a [after=..] | bury a | release a | stopped a | extend a | close w | drain w | at 1s |
-//! restart
+//! explain a | restart
 //! ```
 
 use antiphon_engine::{
@@ -155,6 +155,10 @@ impl World {
             "extend" => {
                 let (peer, lease) = self.held(name);
                 self.command(Command::Extend { peer, lease });
+            }
+            "explain" => {
+                let standing = self.engine.explain(id).standing;
+                self.scribe.said.push(format!("{standing:?}"));
             }
             "restart" => self.restart(),
             _ => self.report(verb, name, &options),

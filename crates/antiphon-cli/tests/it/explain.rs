@@ -1,0 +1,79 @@
+//! `explain`: for each cause its sentence, from the command line.
+
+use crate::stage::{Broker, until};
+
+/// A worker that runs until the file is there.
+fn held(broker: &Broker, procedure: &str) -> (String, std::path::PathBuf) {
+    let file = broker.directory.path().join(procedure);
+    (format!("{procedure}=while ! test -e {}; do sleep 0.02; done; echo 1", file.display()), file)
+}
+
+/// What is said of a call.
+fn explain(broker: &Broker, id: &str) -> String {
+    broker.run(["explain", id]).ok().to_owned()
+}
+
+#[track_caller]
+fn says(broker: &Broker, id: &str, part: &str) {
+    let text = explain(broker, id);
+    assert!(text.contains(part), "{part:?} is not in {text:?}");
+}
+
+#[test]
+fn a_call_without_a_worker_says_so() {
+    let broker = Broker::start();
+    let id = broker.run(["call", "a.b", "--detach"]).ok().to_owned();
+    says(&broker, &id, "no worker serves its procedure");
+    let json = broker.run(["explain", &id, "-o", "json"]).json();
+    assert_eq!(json["standing"]["waiting"]["cause"], "no_worker");
+}
+
+#[test]
+fn a_delayed_call_says_when_it_is_due() {
+    let broker = Broker::start();
+    let id = broker.run(["call", "a.b", "--detach", "--delay", "1h"]).ok().to_owned();
+    says(&broker, &id, "not before");
+}
+
+#[test]
+fn a_failed_call_says_with_what_and_when_it_tries_again() {
+    let broker = Broker::start();
+    let failure = "{\\\"failure\\\":{\\\"code\\\":\\\"UNAVAILABLE\\\",\\\"message\\\":\\\"no table\\\",\\\"retry_after_ms\\\":3600000}}";
+    let serve = format!("fail.always=while read -r line; do echo \"{failure}\"; done");
+    let _worker = broker.worker(&["--lines", &serve, "--name", "w"]);
+    let id = broker.run(["call", "fail.always", "--detach"]).ok().to_owned();
+    until("the first attempt has failed", || broker.state(&id) == "scheduled");
+    says(&broker, &id, "attempt 1 failed with UNAVAILABLE (no table); tries again at");
+}
+
+#[test]
+fn a_call_behind_busy_slots_says_its_place_and_then_runs_and_settles() {
+    let broker = Broker::start();
+    let (serve, file) = held(&broker, "slow.one");
+    let _worker = broker.worker(&["--exec", &serve, "--name", "w", "--slots", "1"]);
+    let call = || broker.run(["call", "slow.one", "--detach"]).ok().to_owned();
+    let (first, second, third) = (call(), call(), call());
+    says(&broker, &first, "runs its attempt 1 on w since");
+    says(&broker, &second, "all slots are busy (one slot on one worker); about 1st in line");
+    says(&broker, &third, "about 2nd in line");
+    broker.run(["cancel", &first]).ok();
+    until("the cancelled attempt stops", || explain(&broker, &first).contains("is cancelled since"));
+    std::fs::write(file, "").unwrap();
+    broker.run(["result", &third, "--wait", "20s"]).ok();
+    says(&broker, &third, "is succeeded since");
+}
+
+#[test]
+fn a_call_that_was_never_seen_and_one_that_is_forgotten_are_told_apart() {
+    let broker = Broker::start();
+    let never = broker.run(["explain", "0190a5c2-7b1e-7c3d-8e4f-001122334455"]);
+    assert_eq!((never.code, never.stdout.contains("was never seen")), (Some(5), true), "{never:?}");
+    let _worker = broker.worker(&["--exec", "fail.always=exit 75"]);
+    let json = broker.run(["call", "fail.always", "--attempts", "1", "-o", "json"]).json();
+    let id = json["id"].as_str().unwrap();
+    broker.run(["dead", "purge", id]).ok();
+    let purged = broker.run(["explain", id]);
+    assert_eq!((purged.code, purged.stdout.contains("is forgotten")), (Some(5), true), "{purged:?}");
+    let older = broker.run(["explain", "0190a5c2-7b1e-7c3d-8e4f-001122334455"]);
+    assert_eq!((older.code, older.stdout.contains("is older than")), (Some(5), true), "{older:?}");
+}
