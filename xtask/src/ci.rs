@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
+use xtask::services;
 
 /// Directories whose code follows the rules. This package is left out: its rules have to name what they refuse.
 const CODE: &[&str] = &["crates", "examples", "bench", "fuzz"];
@@ -24,9 +25,11 @@ pub fn run(root: &Path) -> anyhow::Result<()> {
     steps.step("clippy", || {
         cargo(root, &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
     });
+    steps.step("services", || services::up().and_then(|()| Ok(services::status()?.join(", "))));
     steps.step("tests", || {
         cargo(root, &["test", "--locked", "--workspace", "--lib", "--bins", "--tests", "--examples"], &[])
     });
+    steps.step("services end", || services::down().map(|()| String::new()));
     steps.step("doc tests", || cargo(root, &["test", "--locked", "--workspace", "--doc"], &[]));
     // The program's own pages would overwrite those of the library of the same name.
     steps.step("docs", || {

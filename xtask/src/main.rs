@@ -13,11 +13,14 @@ mod workspace;
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use xtask::services;
 
 const USAGE: &str = "usage: cargo xtask <chore>
   ci            everything: format, rules, clippy, tests, doc tests, docs, the first build's time
   rules         the repository's rules alone (seconds)
-  first-build   the README's first build in an empty target directory, at most 4 minutes on 2 cores";
+  first-build   the README's first build in an empty target directory, at most 4 minutes on 2 cores
+  services up|down|status
+                the servers that tests need: start them on free local ports, stop and forget them, say where they are";
 
 fn main() -> ExitCode {
     match run() {
@@ -40,8 +43,16 @@ fn run() -> anyhow::Result<()> {
             println!("{}", first_build::measure(&root)?);
             Ok(())
         }
+        ["services", "up"] => services::up().and_then(|()| print_services()),
+        ["services", "down"] => services::down(),
+        ["services", "status"] => print_services(),
         _ => bail!(USAGE),
     }
+}
+
+fn print_services() -> anyhow::Result<()> {
+    services::status()?.iter().for_each(|line| println!("{line}"));
+    Ok(())
 }
 
 /// The repository's root: the parent of this package.

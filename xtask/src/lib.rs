@@ -1,0 +1,3 @@
+//! What tests share with the chores: real servers, started on demand.
+
+pub mod services;
