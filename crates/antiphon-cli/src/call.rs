@@ -133,7 +133,8 @@ fn call(arguments: &Call, payload: Payload) -> antiphon_protocol::Call {
     // A call that starts later gets its time on top.
     let default = if arguments.detach { 0 } else { defaults::AWAITED_DEADLINE_MS.saturating_add(wait_ms) };
     call.deadline_ms = arguments.deadline.unwrap_or(default);
-    call.keys = arguments.idempotency_key.clone().map(|key| Box::new(Keys { idempotency: Some(key), trace: None }));
+    call.keys =
+        arguments.idempotency_key.clone().map(|key| Box::new(Keys { idempotency: Some(key), ..Keys::default() }));
     call
 }
 

@@ -110,6 +110,7 @@ pub fn offer(name: Name, procedures: Vec<Name>, slots: u32) -> Offer {
         name,
         procedures: procedures.into_iter().map(offered).collect(),
         slots,
+        labels: Vec::new(),
         held: Vec::new(),
     }
 }

@@ -169,7 +169,7 @@ pub async fn a_key_survives_a_restart(harness: &impl Harness) {
     let keyed = |scene: &Scene| {
         let mut call = scene.call("echo", |route| route.durability = Some(Durability::Durable));
         let key = Key::new("invoice-7").expect("a short text is a key");
-        call.keys = Some(Box::new(Keys { idempotency: Some(key), trace: None }));
+        call.keys = Some(Box::new(Keys { idempotency: Some(key), ..Keys::default() }));
         call
     };
     let (caller, worker) = (scene.caller().await, scene.worker(&["echo"], 1).await);

@@ -8,7 +8,7 @@ use antiphon_protocol::{Call, Code, Failure, Key, Keys, Outcome, Payload, Settle
 fn keyed(scene: &Scene, procedure: &str, key: &str) -> Call {
     let mut call = scene.call(procedure, |_| {});
     let key = Key::new(key).expect("a short text is a key");
-    call.keys = Some(Box::new(Keys { idempotency: Some(key), trace: None }));
+    call.keys = Some(Box::new(Keys { idempotency: Some(key), ..Keys::default() }));
     call
 }
 

@@ -84,7 +84,8 @@ impl Scene {
             .map(|procedure| OfferedProcedure { name: self.name(procedure), idempotent: true, schema: None })
             .collect();
         let incarnation = IncarnationId(random());
-        let mut offer = Offer { incarnation, name: self.name("worker"), procedures, slots, held: Vec::new() };
+        let mut offer =
+            Offer { incarnation, name: self.name("worker"), procedures, slots, labels: Vec::new(), held: Vec::new() };
         edit(&mut offer);
         let recorder = Arc::new(Recorder::default());
         let incarnation = offer.incarnation;

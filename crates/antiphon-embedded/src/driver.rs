@@ -9,7 +9,7 @@ use crate::output::{Outbox, Output, Scratch};
 use crate::questions::Question;
 use crate::tombs::Tombs;
 use antiphon_broker::{Event, Inbox, Wants};
-use antiphon_engine::{Command, Engine, Handle, InboxKey, Limits, Now, Peer};
+use antiphon_engine::{Command, Engine, Handle, InboxKey, Limits, Now, Peer, Ties};
 use antiphon_journal::{AppendError, Generation, Journal, Options, Reserve};
 use antiphon_protocol::{CallId, Code, Epoch, Failure, Keys, LeaseTag, Offer, Payload, Route, Start, Tag, defaults};
 use std::collections::{HashSet, VecDeque};
@@ -268,11 +268,15 @@ impl Driver {
             self.outbox.ready.push((peer, Event::Refused { tag, failure }));
             return;
         }
-        let (key, trace) = match submit.keys {
-            None => (None, None),
+        let (key, trace, ties) = match submit.keys {
+            None => (None, None, None),
             Some(keys) => {
+                let tied = keys.is_tied();
+                let ordering = keys.ordering.map(|key| (key, 0));
+                let ties = Ties { ordering, concurrency: keys.concurrency, parent: keys.parent };
+                let ties = tied.then(|| Box::new(ties));
                 let hash = hash_of(&submit.payload);
-                (keys.idempotency.map(|key| (key, hash)), keys.trace)
+                (keys.idempotency.map(|key| (key, hash)), keys.trace, ties)
             }
         };
         let command = Command::Submit(antiphon_engine::Submit {
@@ -292,6 +296,7 @@ impl Driver {
             wants_outcome: submit.wants != Wants::Acceptance,
             resent: submit.resent,
             revives: None,
+            ties,
         });
         self.command(command, Some(Body::Arguments { payload: submit.payload, trace }));
     }

@@ -136,6 +136,7 @@ impl Driver {
             wants_outcome: false,
             resent: false,
             revives: Some(dead),
+            ties: None,
         };
         self.outbox.own_refusal = None;
         let body = Some(Body::Arguments { payload, trace });

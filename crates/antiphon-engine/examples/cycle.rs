@@ -81,7 +81,8 @@ impl Bench {
         let procedure = OfferedProcedure { name: Name::from_static("bench.echo"), idempotent: true, schema: None };
         let name = Name::from_static("bench");
         let incarnation = IncarnationId([1; 16]);
-        let offer = Offer { incarnation, name, procedures: vec![procedure], slots, held: Vec::new() };
+        let offer =
+            Offer { incarnation, name, procedures: vec![procedure], slots, labels: Vec::new(), held: Vec::new() };
         self.handle(Command::OpenWorker { peer: WORKER, offer: &offer });
     }
 
@@ -105,6 +106,7 @@ impl Bench {
             wants_outcome: true,
             resent: false,
             revives: None,
+            ties: None,
         }));
     }
 

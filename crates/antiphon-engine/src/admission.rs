@@ -7,7 +7,9 @@ use crate::inbox::InboxKey;
 use crate::limits::{LINES_MAX, TIME_MS_MAX};
 use crate::record::Record;
 use crate::session::Session;
+use crate::tail::Ties;
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use antiphon_protocol::{CallId, Durability, Key, Route, Start, State, Tag};
 
 /// A call on its way in.
@@ -37,6 +39,8 @@ pub struct Submit {
     pub resent: bool,
     /// The dead letter it revives.
     pub revives: Option<CallId>,
+    /// What it hangs together with.
+    pub ties: Option<Box<Ties>>,
 }
 
 impl Engine {
@@ -257,6 +261,9 @@ impl Engine {
         }
         if submit.revives.is_some() {
             self.calls.extra_mut(index).revives = submit.revives;
+        }
+        if submit.ties.is_some() {
+            self.calls.extra_mut(index).ties.clone_from(&submit.ties);
         }
     }
 

@@ -10,6 +10,7 @@
 //! ```
 
 use crate::effect::{Gate, Handle};
+use crate::tail::Ties;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -106,6 +107,8 @@ pub(crate) struct Extra {
     pub arguments: Handle,
     /// The dead letter it revives.
     pub revives: Option<CallId>,
+    /// What it hangs together with.
+    pub ties: Option<Box<Ties>>,
 }
 
 /// An inbox that asked for the outcome of another's call.

@@ -33,6 +33,7 @@ mod route_codec;
 mod schedule;
 mod session;
 mod settle;
+mod tail;
 mod worker;
 
 pub use admission::Submit;
@@ -44,6 +45,7 @@ pub use limits::Limits;
 pub use record::{Kind, Progress, Record, Settled, Submitted};
 pub use replay::Replay;
 pub use report::End;
+pub use tail::Ties;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

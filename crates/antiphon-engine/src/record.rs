@@ -7,9 +7,10 @@ use crate::call::Attempt;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::inbox::InboxKey;
 use crate::route_codec::{decode_route, encode_route};
+use crate::tail::{Tail, Ties, decode_attempt, decode_tail, encode_attempt, encode_tail};
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
-use antiphon_protocol::{CallId, CallerId, Code, Epoch, IncarnationId, Key, LeaseTag, Name, Route, State, Tag};
+use antiphon_protocol::{CallId, Epoch, IncarnationId, Key, LeaseTag, Name, Route, State, Tag};
 
 /// The number of a record's kind, as the journal keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -173,6 +174,8 @@ pub struct Submitted {
     pub progress: Progress,
     /// How its attempts ended.
     pub history: Vec<Attempt>,
+    /// What it hangs together with.
+    pub ties: Ties,
 }
 
 /// A call that is settled.
@@ -200,6 +203,8 @@ pub struct Settled {
     pub progress: Progress,
     /// How its attempts ended.
     pub history: Vec<Attempt>,
+    /// What it hangs together with.
+    pub ties: Ties,
 }
 
 impl Record<'_> {
@@ -320,7 +325,7 @@ impl Submitted {
         to.u64(self.due_ms);
         to.u32(self.bytes);
         self.progress.encode(to);
-        encode_tail(self.inbox.as_ref(), self.key.as_ref(), self.revives, &self.history, to);
+        encode_tail(self.inbox.as_ref(), self.key.as_ref(), self.revives, &self.history, &self.ties, to);
     }
 
     fn decode(id: CallId, from: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -328,8 +333,8 @@ impl Submitted {
         let (submitted_ms, deadline_ms, due_ms) = (from.u64()?, from.u64()?, from.u64()?);
         let bytes = from.u32()?;
         let progress = Progress::decode(from)?;
-        let (inbox, key, revives, history) = decode_tail(from)?;
-        Ok(Self { id, route, submitted_ms, deadline_ms, due_ms, inbox, bytes, key, revives, progress, history })
+        let Tail { inbox, key, revives, history, ties } = decode_tail(from)?;
+        Ok(Self { id, route, submitted_ms, deadline_ms, due_ms, inbox, bytes, key, revives, progress, history, ties })
     }
 }
 
@@ -342,7 +347,7 @@ impl Settled {
         to.u64(self.settled_ms);
         to.u32(self.bytes);
         self.progress.encode(to);
-        encode_tail(self.inbox.as_ref(), self.key.as_ref(), None, &self.history, to);
+        encode_tail(self.inbox.as_ref(), self.key.as_ref(), None, &self.history, &self.ties, to);
     }
 
     fn decode(id: CallId, from: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -352,8 +357,8 @@ impl Settled {
         let (submitted_ms, settled_ms) = (from.u64()?, from.u64()?);
         let bytes = from.u32()?;
         let progress = Progress::decode(from)?;
-        let (inbox, key, _, history) = decode_tail(from)?;
-        Ok(Self { id, route, state, reason, submitted_ms, settled_ms, inbox, bytes, key, progress, history })
+        let Tail { inbox, key, history, ties, .. } = decode_tail(from)?;
+        Ok(Self { id, route, state, reason, submitted_ms, settled_ms, inbox, bytes, key, progress, history, ties })
     }
 }
 
@@ -368,104 +373,6 @@ impl Progress {
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self { started: from.u16()?, failed: from.u16()?, lost: from.u8()?, suspect: from.u8()? != 0 })
     }
-}
-
-const HAS_INBOX: u8 = 1;
-const NAMED_INBOX: u8 = 2;
-const HAS_KEY: u8 = 4;
-const REVIVES: u8 = 8;
-const HAS_HISTORY: u8 = 16;
-
-type Tail = (Option<(InboxKey, Tag)>, Option<(Key, u64)>, Option<CallId>, Vec<Attempt>);
-
-/// What most calls have little of: one byte says what follows.
-fn encode_tail(
-    inbox: Option<&(InboxKey, Tag)>,
-    key: Option<&(Key, u64)>,
-    revives: Option<CallId>,
-    history: &[Attempt],
-    to: &mut Writer<'_>,
-) {
-    let mut flags = 0;
-    flags |= match inbox {
-        None => 0,
-        Some((InboxKey::Anonymous(_), _)) => HAS_INBOX,
-        Some((InboxKey::Named(_), _)) => HAS_INBOX | NAMED_INBOX,
-    };
-    flags |= if key.is_some() { HAS_KEY } else { 0 };
-    flags |= if revives.is_some() { REVIVES } else { 0 };
-    flags |= if history.is_empty() { 0 } else { HAS_HISTORY };
-    to.u8(flags);
-    if let Some((inbox, tag)) = inbox {
-        to.u64(*tag);
-        match inbox {
-            InboxKey::Anonymous(caller) => to.bytes(&caller.0),
-            InboxKey::Named(name) => to.text(name),
-        }
-    }
-    if let Some((key, hash)) = key {
-        to.u64(*hash);
-        to.text(key.as_str());
-    }
-    if let Some(id) = revives {
-        to.bytes(&id.to_bytes());
-    }
-    if !history.is_empty() {
-        to.u8(u8::try_from(history.len()).unwrap_or(u8::MAX));
-        for attempt in history.iter().take(usize::from(u8::MAX)) {
-            encode_attempt(attempt, to);
-        }
-    }
-}
-
-fn decode_tail(from: &mut Reader<'_>) -> Result<Tail, Malformed> {
-    let flags = from.u8()?;
-    let mut inbox = None;
-    if flags & HAS_INBOX != 0 {
-        let tag = from.u64()?;
-        let key = if flags & NAMED_INBOX != 0 {
-            InboxKey::Named(name(from)?)
-        } else {
-            InboxKey::Anonymous(CallerId(from.array()?))
-        };
-        inbox = Some((key, tag));
-    }
-    let mut key = None;
-    if flags & HAS_KEY != 0 {
-        let hash = from.u64()?;
-        key = Some((Key::new(from.text()?).map_err(|_| Malformed)?, hash));
-    }
-    let revives = if flags & REVIVES != 0 { Some(CallId::from_bytes(from.array()?)) } else { None };
-    let mut history = Vec::new();
-    if flags & HAS_HISTORY != 0 {
-        for _ in 0..from.u8()? {
-            history.push(decode_attempt(from)?);
-        }
-    }
-    Ok((inbox, key, revives, history))
-}
-
-const WORKER: u8 = 1;
-const LOST: u8 = 2;
-
-fn encode_attempt(attempt: &Attempt, to: &mut Writer<'_>) {
-    to.u16(attempt.attempt);
-    to.u64(attempt.ended_ms);
-    to.u8(attempt.code as u8);
-    to.text(&attempt.text);
-    to.u8(if attempt.worker.is_some() { WORKER } else { 0 } | if attempt.lost { LOST } else { 0 });
-    if let Some(worker) = &attempt.worker {
-        to.text(worker);
-    }
-}
-
-fn decode_attempt(from: &mut Reader<'_>) -> Result<Attempt, Malformed> {
-    let (attempt, ended_ms) = (from.u16()?, from.u64()?);
-    let code = Code::from_number(from.u8()?).ok_or(Malformed)?;
-    let text = from.string()?;
-    let flags = from.u8()?;
-    let worker = if flags & WORKER != 0 { Some(name(from)?) } else { None };
-    Ok(Attempt { attempt, ended_ms, code, text, worker, lost: flags & LOST != 0 })
 }
 
 pub(crate) fn name(from: &mut Reader<'_>) -> Result<Name, Malformed> {

@@ -4,8 +4,10 @@ use crate::call::{ACKNOWLEDGED, Attempt, COLD, Call, DURABLE, NONE, SUSPECT};
 use crate::effect::{Body, Effects, Handle, Role, Urgency};
 use crate::inbox::InboxKey;
 use crate::record::{Progress, Record, Settled, Submitted};
+use crate::tail::Ties;
 use crate::{Engine, Limits, Now};
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use antiphon_protocol::{CallId, Epoch, IncarnationId, LeaseTag, Name, Route, State};
 use hashbrown::{DefaultHashBuilder, HashMap};
@@ -162,8 +164,10 @@ impl Replay {
             lost,
             reason: 0,
         });
-        if record.key.is_some() || record.revives.is_some() || !record.history.is_empty() {
+        let tied = record.ties != Ties::default();
+        if record.key.is_some() || record.revives.is_some() || !record.history.is_empty() || tied {
             let extra = self.engine.calls.extra_mut(index);
+            extra.ties = tied.then(|| Box::new(record.ties));
             extra.key = record.key;
             extra.revives = record.revives;
             extra.history = record.history;
@@ -237,8 +241,10 @@ impl Replay {
             reason: record.reason,
         });
         let dead = record.state == State::Dead;
-        if dead || record.key.is_some() || !history.is_empty() {
+        let tied = record.ties != Ties::default();
+        if dead || record.key.is_some() || !history.is_empty() || tied {
             let extra = self.engine.calls.extra_mut(index);
+            extra.ties = tied.then(|| Box::new(record.ties));
             extra.key = record.key;
             extra.history = history;
             extra.arguments = if dead { arguments } else { Handle::NONE };

@@ -2,7 +2,7 @@
 
 use crate::codec::{Malformed, Reader, Writer};
 use crate::record::name;
-use antiphon_protocol::{Backoff, Durability, Priority, Route};
+use antiphon_protocol::{Backoff, Durability, Priority, Route, defaults};
 
 const TENANT: u8 = 1;
 const DURABILITY: u8 = 2;
@@ -11,10 +11,22 @@ const IDEMPOTENT: u8 = 8;
 const AT_MOST_ONCE: u8 = 16;
 const TUNED: u8 = 32;
 const SCHEMA: u8 = 64;
+/// A second byte of flags follows.
+const MORE: u8 = 128;
+
+const LANE: u8 = 8;
+const CONCURRENCY: u8 = 16;
+const LABELS: u8 = 32;
+const SLOTS: u8 = 64;
 
 /// Whatever has its default value takes no bytes.
 pub(crate) fn encode_route(route: &Route, to: &mut Writer<'_>) {
     let tuned = route.backoff != Backoff::DEFAULT || route.attempt_timeout_ms != 0;
+    let mut more = 0;
+    more |= if route.lane.is_some() { LANE } else { 0 };
+    more |= if route.concurrency == defaults::CONCURRENCY { 0 } else { CONCURRENCY };
+    more |= if route.labels.is_empty() { 0 } else { LABELS };
+    more |= if route.slots == defaults::CALL_SLOTS { 0 } else { SLOTS };
     let mut flags = 0;
     for (on, flag) in [
         (route.tenant.is_some(), TENANT),
@@ -24,10 +36,14 @@ pub(crate) fn encode_route(route: &Route, to: &mut Writer<'_>) {
         (route.at_most_once, AT_MOST_ONCE),
         (tuned, TUNED),
         (route.schema != 0, SCHEMA),
+        (more != 0, MORE),
     ] {
         flags |= if on { flag } else { 0 };
     }
     to.u8(flags);
+    if more != 0 {
+        to.u8(more);
+    }
     to.text(&route.procedure);
     to.u8(route.priority.class());
     to.u16(route.attempts);
@@ -43,10 +59,25 @@ pub(crate) fn encode_route(route: &Route, to: &mut Writer<'_>) {
     if route.schema != 0 {
         to.u64(route.schema);
     }
+    if let Some(lane) = &route.lane {
+        to.text(lane);
+    }
+    if more & CONCURRENCY != 0 {
+        to.u32(route.concurrency);
+    }
+    if more & LABELS != 0 {
+        // At most 8 are taken.
+        to.u8(u8::try_from(route.labels.len()).unwrap_or(u8::MAX));
+        route.labels.iter().take(usize::from(u8::MAX)).for_each(|label| to.text(label));
+    }
+    if more & SLOTS != 0 {
+        to.u8(route.slots);
+    }
 }
 
 pub(crate) fn decode_route(from: &mut Reader<'_>) -> Result<Route, Malformed> {
     let flags = from.u8()?;
+    let more = if flags & MORE != 0 { from.u8()? } else { 0 };
     let mut route = Route::new(name(from)?);
     route.priority = Priority::new(from.u8()?).map_err(|_| Malformed)?;
     route.attempts = from.u16()?;
@@ -64,6 +95,20 @@ pub(crate) fn decode_route(from: &mut Reader<'_>) -> Result<Route, Malformed> {
     }
     if flags & SCHEMA != 0 {
         route.schema = from.u64()?;
+    }
+    if more & LANE != 0 {
+        route.lane = Some(name(from)?);
+    }
+    if more & CONCURRENCY != 0 {
+        route.concurrency = from.u32()?;
+    }
+    if more & LABELS != 0 {
+        for _ in 0..from.u8()? {
+            route.labels.push(name(from)?);
+        }
+    }
+    if more & SLOTS != 0 {
+        route.slots = from.u8()?;
     }
     Ok(route)
 }

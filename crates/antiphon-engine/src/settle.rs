@@ -111,6 +111,7 @@ impl Engine {
             revives: extra.and_then(|extra| extra.revives),
             progress: self.progress(index),
             history: extra.map_or_else(Vec::new, |extra| extra.history.clone()),
+            ties: extra.and_then(|extra| extra.ties.as_deref().cloned()).unwrap_or_default(),
         }
     }
 
@@ -130,6 +131,7 @@ impl Engine {
             key: extra.and_then(|extra| extra.key.clone()),
             progress: self.progress(index),
             history: extra.map_or_else(Vec::new, |extra| extra.history.clone()),
+            ties: extra.and_then(|extra| extra.ties.as_deref().cloned()).unwrap_or_default(),
         }
     }
 

@@ -18,7 +18,7 @@ pub struct Call {
     pub deadline_ms: u64,
     /// When its first attempt may start.
     pub start: Start,
-    /// What few calls have: keys, and the trace context.
+    /// What few calls have: keys, the trace context, and the call they were made within.
     pub keys: Option<Box<Keys>>,
 }
 
@@ -50,4 +50,21 @@ pub struct Keys {
     pub idempotency: Option<Key>,
     /// W3C trace context, `traceparent` then `tracestate`, handed to the procedure as it came.
     pub trace: Option<Box<str>>,
+    /// Calls with one ordering key start one after the other, in the order they became ready, and never overlap.
+    #[serde(default)]
+    pub ordering: Option<Key>,
+    /// At most as many calls of one procedure with one concurrency key run at a time as the route says.
+    #[serde(default)]
+    pub concurrency: Option<Key>,
+    /// The call within which this one was made.
+    #[serde(default)]
+    pub parent: Option<CallId>,
+}
+
+impl Keys {
+    /// Whether it is tied to other calls: by an ordering key, a concurrency key or a parent.
+    #[must_use]
+    pub const fn is_tied(&self) -> bool {
+        self.ordering.is_some() || self.concurrency.is_some() || self.parent.is_some()
+    }
 }

@@ -36,6 +36,20 @@ pub const CALLS_MAX: u32 = 10_000_000;
 pub const DISK_PERCENT_MAX: u8 = 80;
 /// How long a draining worker waits for what runs.
 pub const DRAIN_MS: u64 = 30_000;
+/// How many calls with one concurrency key run at a time.
+pub const CONCURRENCY: u32 = 1;
+/// How many slots of its worker a call takes.
+pub const CALL_SLOTS: u8 = 1;
+/// The most slots a call may take.
+pub const CALL_SLOTS_MAX: u8 = 64;
+/// The most labels a call may require.
+pub const CALL_LABELS_MAX: usize = 8;
+/// The most labels a worker may have.
+pub const WORKER_LABELS_MAX: usize = 64;
+/// How many calls in a chain, each made within the one before, are looked at for what they hold.
+pub const ANCESTORS_MAX: u32 = 64;
+/// How many calls of one worker may have given their slots back while they wait for sub-calls.
+pub const PARKED_MAX: u32 = 1_000;
 /// How many calls a worker runs at a time.
 pub const SLOTS: u32 = 16;
 /// Where a broker listens.

@@ -16,6 +16,9 @@ pub struct Offer {
     pub procedures: Vec<OfferedProcedure>,
     /// How many calls it runs at a time.
     pub slots: u32,
+    /// What it is or has: a call that requires labels goes only to workers with all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Name>,
     /// The leases it holds already; the broker answers kept or stale for each.
     #[serde(default)]
     pub held: Vec<HeldLease>,

@@ -1,6 +1,7 @@
 //! A route: everything about a call that many calls share, so that it is sent, kept and looked up once.
 
 use crate::{Name, defaults};
+use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,18 @@ pub struct Route {
     /// The hash of the caller's schema of the procedure; 0 is none.
     #[serde(default)]
     pub schema: u64,
+    /// The ordering lane of calls with an ordering key; `None` is the procedure's own. Lanes cross procedures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<Name>,
+    /// How many calls with one concurrency key run at a time; 1 by default.
+    #[serde(default = "concurrency", skip_serializing_if = "is_default_concurrency")]
+    pub concurrency: u32,
+    /// Labels that a worker must have to run it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Name>,
+    /// How many slots of its worker it takes; 1 to 64.
+    #[serde(default = "slots", skip_serializing_if = "is_default_slots")]
+    pub slots: u8,
 }
 
 impl Route {
@@ -51,8 +64,36 @@ impl Route {
             idempotent: false,
             at_most_once: false,
             schema: 0,
+            lane: None,
+            concurrency: defaults::CONCURRENCY,
+            labels: Vec::new(),
+            slots: defaults::CALL_SLOTS,
         }
     }
+
+    /// The name of the lane that an ordering key of its calls belongs to.
+    #[must_use]
+    pub fn lane(&self) -> &Name {
+        self.lane.as_ref().unwrap_or(&self.procedure)
+    }
+}
+
+const fn concurrency() -> u32 {
+    defaults::CONCURRENCY
+}
+
+const fn slots() -> u8 {
+    defaults::CALL_SLOTS
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_default_concurrency(concurrency: &u32) -> bool {
+    *concurrency == defaults::CONCURRENCY
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_default_slots(slots: &u8) -> bool {
+    *slots == defaults::CALL_SLOTS
 }
 
 /// How often a route that says nothing is tried.

@@ -92,6 +92,7 @@ async fn work(address: Address) {
         name: Name::from_static("bench"),
         procedures: vec![procedure],
         slots: 4096,
+        labels: Vec::new(),
         held: Vec::new(),
     };
     let worker = remote.open_worker(offer, Arc::clone(&sink) as Arc<dyn Sink>).await.unwrap();

@@ -3,7 +3,10 @@
 
 use crate::cursor::Cursor;
 use crate::handshake::{Hello, Refusal, Welcome};
-use crate::kind::{ABANDONED, CHUNKED, FAILED, KEYED, LAST, RESENT, START_AT, START_IN, TRACED, WANTS};
+use crate::kind::{
+    ABANDONED, CHILD, CHUNKED, CONCURRENT, FAILED, KEYED, LAST, MORE_KEYS, ORDERED, RESENT, START_AT, START_IN, TRACED,
+    WANTS,
+};
 use crate::limits::{BATCH_MAX, DEPTH_MAX, ROUTES_MAX};
 use crate::{FrameError, Kind};
 use antiphon_broker::{Event, Lease, Report, Wants};
@@ -239,12 +242,12 @@ fn submitted(cursor: &mut Cursor<'_>, flags: u8, tail: Tail) -> Result<Submitted
         START_AT => Start::At(cursor.u64()?),
         _ => return Err(FrameError::Field("start")),
     };
-    let keys = if flags & KEYED == 0 { None } else { Some(Box::new(keys(cursor)?)) };
+    let keys = if flags & KEYED == 0 { None } else { Some(Box::new(keys(cursor, flags)?)) };
     let payload = tail.required(cursor)?;
     Ok(Submitted { tag, id, route, deadline_ms, start, keys, wants, resent: flags & RESENT != 0, payload })
 }
 
-fn keys(cursor: &mut Cursor<'_>) -> Result<Keys, FrameError> {
+fn keys(cursor: &mut Cursor<'_>, flags: u8) -> Result<Keys, FrameError> {
     let idempotency = match cursor.short_text()? {
         "" => None,
         text => Some(Key::new(text).map_err(|_| FrameError::Field("idempotency key"))?),
@@ -253,7 +256,18 @@ fn keys(cursor: &mut Cursor<'_>) -> Result<Keys, FrameError> {
         "" => None,
         text => Some(Box::from(text)),
     };
-    Ok(Keys { idempotency, trace })
+    let more = if flags & MORE_KEYS == 0 { 0 } else { cursor.u8()? };
+    if more & !(ORDERED | CONCURRENT | CHILD) != 0 {
+        return Err(FrameError::Field("keys"));
+    }
+    let ordering = if more & ORDERED == 0 { None } else { Some(key(cursor, "ordering key")?) };
+    let concurrency = if more & CONCURRENT == 0 { None } else { Some(key(cursor, "concurrency key")?) };
+    let parent = if more & CHILD == 0 { None } else { Some(cursor.call_id()?) };
+    Ok(Keys { idempotency, trace, ordering, concurrency, parent })
+}
+
+fn key(cursor: &mut Cursor<'_>, field: &'static str) -> Result<Key, FrameError> {
+    Key::new(cursor.short_text()?).map_err(|_| FrameError::Field(field))
 }
 
 fn failure(cursor: &mut Cursor<'_>, tail: Tail) -> Result<Failure, FrameError> {

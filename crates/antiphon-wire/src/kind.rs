@@ -137,6 +137,14 @@ pub const KEYED: u8 = 0x08;
 pub const START_IN: u8 = 0x10;
 /// On a submission: a wall-clock time follows, in milliseconds since 1970.
 pub const START_AT: u8 = 0x20;
+/// On a submission with keys: a byte says what else follows them.
+pub const MORE_KEYS: u8 = 0x40;
+/// Of that byte: an ordering key.
+pub const ORDERED: u8 = 0x02;
+/// Of that byte: a concurrency key.
+pub const CONCURRENT: u8 = 0x04;
+/// Of that byte: the call within which this one was made.
+pub const CHILD: u8 = 0x08;
 /// On an outcome: a failure rather than a reply.
 pub const FAILED: u8 = 0x01;
 /// On a lease: a trace context follows the fixed fields.

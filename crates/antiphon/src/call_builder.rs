@@ -52,7 +52,7 @@ impl<A, V, E> CallBuilder<A, V, E> {
             deadline: None,
             inherited: within.and_then(AttemptState::until),
             start: Start::Now,
-            keys: trace.map(|trace| Box::new(Keys { idempotency: None, trace: Some(trace) })),
+            keys: trace.map(|trace| Box::new(Keys { trace: Some(trace), ..Keys::default() })),
             wrong: None,
         }
     }

@@ -117,7 +117,7 @@ impl WorkerBuilder {
             return Err(refuse(format!("a worker serves {} twice: two services have that name", twice.name)));
         }
         let incarnation = IncarnationId(random());
-        Ok((Offer { incarnation, name, procedures, slots: self.slots, held: Vec::new() }, served))
+        Ok((Offer { incarnation, name, procedures, slots: self.slots, labels: Vec::new(), held: Vec::new() }, served))
     }
 }
 

@@ -69,6 +69,7 @@ fn open(directory: &Path) -> (Driver, PeerId, PeerId) {
         name: Name::from_static("w"),
         procedures: vec![procedure],
         slots: 4,
+        labels: Vec::new(),
         held: Vec::new(),
     });
     (driver, caller, worker.unwrap())

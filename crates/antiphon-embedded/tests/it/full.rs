@@ -69,6 +69,7 @@ fn submissions_are_refused_and_settlements_are_not() {
         name: Name::from_static("w"),
         procedures: vec![procedure],
         slots: 8,
+        labels: Vec::new(),
         held: Vec::new(),
     };
     let worker = driver.open_worker(&offer).unwrap();

@@ -74,6 +74,7 @@ fn measure() {
             wants_outcome: false,
             resent: false,
             revives: None,
+            ties: None,
         };
         engine.handle(now, Command::Submit(submit), &mut nothing);
     }

@@ -1,8 +1,8 @@
 //! The bytes of records, fixed for ever, and what happens to other bytes.
 
 use antiphon_engine::InboxKey;
-use antiphon_engine::{Kind, Progress, Record, Submitted};
-use antiphon_protocol::{CallId, CallerId, Epoch, IncarnationId, LeaseTag, Name, Route};
+use antiphon_engine::{Kind, Progress, Record, Submitted, Ties};
+use antiphon_protocol::{CallId, CallerId, Epoch, IncarnationId, Key, LeaseTag, Name, Route};
 use proptest::prelude::*;
 use std::borrow::Cow;
 
@@ -25,6 +25,7 @@ fn submitted() -> Submitted {
         revives: None,
         progress: Progress { started: 1, failed: 0, lost: 0, suspect: false },
         history: Vec::new(),
+        ties: Ties::default(),
     }
 }
 
@@ -44,6 +45,36 @@ fn a_submitted_record_has_these_bytes() {
     expected.extend_from_slice(&[8; 16]);
     assert_eq!(head(&record), expected);
     assert_eq!((record.kind() as u8, record.key()), (2, [9; 16]));
+}
+
+#[test]
+fn what_a_call_hangs_together_with_ends_its_record() {
+    let mut tied = submitted();
+    let plain = head(&Record::Submitted(Cow::Owned(tied.clone())));
+    tied.ties = Ties {
+        ordering: Some((Key::new("o").unwrap(), 258)),
+        concurrency: Some(Key::new("c").unwrap()),
+        parent: Some(CallId::from_bytes([6; 16])),
+    };
+    tied.route.lane = Some(Name::from_static("l"));
+    tied.route.concurrency = 3;
+    tied.route.labels = vec![Name::from_static("gpu")];
+    tied.route.slots = 4;
+    let mut expected = vec![128, 8 | 16 | 32 | 64, 3, 0];
+    expected.extend_from_slice(b"p.q");
+    expected.extend_from_slice(&[4, 3, 0]);
+    expected.extend_from_slice(b"\x01\0l\x03\0\0\0\x01\x03\0gpu\x04");
+    let rest = &plain[9..];
+    let (fixed, tail) = rest.split_at(rest.len() - 25);
+    expected.extend_from_slice(fixed);
+    expected.push(tail[0] | 32);
+    expected.extend_from_slice(&tail[1..]);
+    expected.extend_from_slice(&[32 | 64 | 128, 2, 1, 0, 0, 0, 0, 0, 0]);
+    expected.extend_from_slice(b"\x01\0o\x01\0c");
+    expected.extend_from_slice(&[6; 16]);
+    let record = Record::Submitted(Cow::Owned(tied));
+    assert_eq!(head(&record), expected);
+    assert_eq!(Record::decode(2, [9; 16], &expected), Ok(record));
 }
 
 #[test]

@@ -203,6 +203,7 @@ impl World {
             name: Name::new(name).unwrap(),
             procedures: served.split(',').map(offered).collect(),
             slots,
+            labels: Vec::new(),
             held: if options.contains_key("empty_handed") { Vec::new() } else { held.collect() },
         };
         self.command(Command::OpenWorker { peer, offer: &offer });
@@ -239,6 +240,7 @@ impl World {
             wants_outcome: get("detached").is_none(),
             resent: get("resent").is_some(),
             revives: None,
+            ties: None,
         };
         self.command(Command::Submit(submit));
         self.engine.release_route(route);

@@ -127,6 +127,7 @@ pub async fn worker(broker: &Remote, slots: u32) -> (Box<dyn Worker>, Heard) {
         name: Name::from_static("test-worker"),
         procedures: vec![OfferedProcedure { name: Name::from_static("test.echo"), idempotent: true, schema: None }],
         slots,
+        labels: Vec::new(),
         held: Vec::new(),
     };
     (broker.open_worker(offer, sink).await.unwrap(), heard)

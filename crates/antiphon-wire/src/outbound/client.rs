@@ -3,10 +3,10 @@
 use super::{Outbound, put_failure};
 use crate::Kind;
 use crate::handshake::{put_short_text, put_text};
-use crate::kind::{KEYED, RESENT, START_AT, START_IN};
+use crate::kind::{CHILD, CONCURRENT, KEYED, MORE_KEYS, ORDERED, RESENT, START_AT, START_IN};
 use crate::limits::TRACE_BYTES_MAX;
 use antiphon_broker::{Report, Submission, Wants};
-use antiphon_protocol::{CallId, LeaseTag, Offer, Query, Route, Settlement, Start, Tag};
+use antiphon_protocol::{CallId, Keys, LeaseTag, Offer, Query, Route, Settlement, Start, Tag};
 use bytes::BufMut;
 
 impl Outbound {
@@ -25,6 +25,8 @@ impl Outbound {
         };
         flags |= if submission.resent { RESENT } else { 0 };
         flags |= if call.keys.is_some() { KEYED } else { 0 };
+        let more = call.keys.as_ref().map_or(0, |keys| more_keys(keys));
+        flags |= if more == 0 { 0 } else { MORE_KEYS };
         flags |= match call.start {
             Start::Now => 0,
             Start::In(_) => START_IN,
@@ -41,6 +43,15 @@ impl Outbound {
             if let Some(keys) = &call.keys {
                 put_short_text(out, keys.idempotency.as_ref().map_or("", |key| key.as_str()));
                 put_text(out, carried(keys.trace.as_deref()).unwrap_or(""), TRACE_BYTES_MAX);
+                if more != 0 {
+                    out.put_u8(more);
+                }
+                for key in keys.ordering.iter().chain(&keys.concurrency) {
+                    put_short_text(out, key.as_str());
+                }
+                if let Some(parent) = keys.parent {
+                    out.put_slice(&parent.to_bytes());
+                }
             }
         });
     }
@@ -107,6 +118,15 @@ impl Outbound {
     pub fn query(&mut self, ticket: u32, query: &Query) {
         self.frame_with_control(Kind::Query, query, |out| out.put_u32_le(ticket));
     }
+}
+
+/// What the keys of a submission say beside those that always follow.
+fn more_keys(keys: &Keys) -> u8 {
+    let mut more = 0;
+    more |= if keys.ordering.is_some() { ORDERED } else { 0 };
+    more |= if keys.concurrency.is_some() { CONCURRENT } else { 0 };
+    more |= if keys.parent.is_some() { CHILD } else { 0 };
+    more
 }
 
 /// A trace context cut short would be another one: too long, it does not travel.

@@ -124,13 +124,26 @@ fn frames_of_callers_keep_their_bytes() {
         "2d000000 11 01 0900000000000000 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 02000000 8813000000000000 02 02000000 3430",
         "tag: 9",
     );
-    let keys = Keys { idempotency: Some(Key::new("k").unwrap()), trace: Some("00-t".into()) };
+    let keys = Keys { idempotency: Some(Key::new("k").unwrap()), trace: Some("00-t".into()), ..Keys::default() };
     check(
         true,
         |out| out.submit(9, 2, &submission(Some(Box::new(keys)), Start::In(256))),
         "3d000000 11 19 0900000000000000 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 02000000 8813000000000000 0001000000000000
          01 6b 0400 30302d74 02 02000000 3430",
-        "start: In(256), keys: Some(Keys { idempotency: Some(Key(\"k\")), trace: Some(\"00-t\") })",
+        "start: In(256), keys: Some(Keys { idempotency: Some(Key(\"k\")), trace: Some(\"00-t\"),",
+    );
+    let keys = Keys {
+        ordering: Some(Key::new("o").unwrap()),
+        concurrency: Some(Key::new("c").unwrap()),
+        parent: Some(ID),
+        ..Keys::default()
+    };
+    check(
+        true,
+        |out| out.submit(9, 2, &submission(Some(Box::new(keys)), Start::Now)),
+        "45000000 11 49 0900000000000000 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 02000000 8813000000000000
+         00 0000 0e 01 6f 01 63 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 02 02000000 3430",
+        "ordering: Some(Key(\"o\")), concurrency: Some(Key(\"c\")), parent: Some(",
     );
     check(
         true,
@@ -289,6 +302,7 @@ fn control_frames_keep_their_bytes() {
         name: Name::from_static("w"),
         procedures: vec![OfferedProcedure { name: Name::from_static("math.fib"), idempotent: true, schema: None }],
         slots: 4,
+        labels: Vec::new(),
         held: vec![HeldLease { call: ID, lease: LEASE }],
     };
     let laid = bytes(|out| out.offer(&offer));

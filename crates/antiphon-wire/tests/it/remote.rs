@@ -102,6 +102,7 @@ impl Script {
             name: Name::from_static("w"),
             procedures: vec![procedure],
             slots: 4,
+            labels: Vec::new(),
             held: Vec::new(),
         };
         let (worker, talk) = tokio::join!(remote.open_worker(offer, sink), self.accept());
