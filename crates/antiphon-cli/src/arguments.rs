@@ -2,7 +2,8 @@
 
 use crate::output::{Color, Format};
 use crate::{
-    bench, call, cancel, completions, dead, demo, explain, journal, ls, ping, queue, result, serve, status, worker,
+    bench, call, cancel, completions, dead, demo, explain, journal, ls, ping, plan, queue, result, serve, status,
+    worker,
 };
 use clap::{Parser, Subcommand};
 
@@ -60,6 +61,8 @@ pub enum Command {
     /// With -o json one measurement is an object with `calls`, `errors`, `calls_per_second` and `latency_us`; several
     /// are such objects in an array `cells`. With -o jsonl each is a line.
     Bench(bench::Bench),
+    /// Predict waits, deadlines missed and workers needed, before there is a broker
+    Plan(plan::PlanOf),
     /// Look into a data directory that no broker has open
     #[command(subcommand)]
     Journal(journal::Journal),

@@ -5,6 +5,7 @@ mod arguments;
 mod bench;
 mod call;
 mod cancel;
+mod chart;
 mod children;
 mod completions;
 mod connection;
@@ -20,6 +21,7 @@ mod nearest;
 mod output;
 mod payload;
 mod ping;
+mod plan;
 mod queue;
 mod result;
 mod serve;
@@ -65,6 +67,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Ending> {
         Command::Dead(dead) => client(dead::run(dead, url, output)),
         Command::Ping(ping) => client(ping::run(ping, url, output)),
         Command::Bench(bench) => client(bench::run(bench, url, output)),
+        Command::Plan(plan) => plan::run(plan, output),
         Command::Journal(journal) => journal::run(journal, output),
         Command::Completions(completions) => completions::run(&completions),
         Command::DemoWorker(worker) => client(demo::worker::run(worker, url)),

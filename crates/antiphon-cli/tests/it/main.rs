@@ -10,5 +10,6 @@ mod input;
 mod kill;
 mod lines;
 mod operate;
+mod plan;
 mod serve;
 mod stage;
