@@ -27,6 +27,12 @@ pub struct Capabilities {
     pub late_binding: Support,
     /// Whether classes of priority are heeded.
     pub priorities: Support,
+    /// Whether tenants are a unit of fairness.
+    pub tenants: Support,
+    /// Whose the leases are.
+    pub leases: LeasesOf,
+    /// Which questions are answered.
+    pub questions: Questions,
     /// Inboxes with names.
     pub named_inboxes: Support,
     /// The largest payload, in bytes.
@@ -62,6 +68,29 @@ pub enum CancelReach {
     Running,
     /// Waiting calls only.
     Queued,
+    /// Running calls only: one that waits goes on as if nobody had asked.
+    Started,
+    /// None.
+    None,
+}
+
+/// Whose leases are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LeasesOf {
+    /// The worker incarnation's: one that connects again brings its leases along.
+    Incarnation,
+    /// The connection's: they end with it.
+    Connection,
+}
+
+/// Which questions a broker answers; the others are refused with `UNIMPLEMENTED`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Questions {
+    /// All of them.
+    All,
+    /// Those about dead letters: [`Query::Calls`](antiphon_protocol::Query::Calls) in the state dead,
+    /// [`Query::Status`](antiphon_protocol::Query::Status) of a dead letter, revive, purge.
+    DeadLetters,
     /// None.
     None,
 }

@@ -6,9 +6,11 @@
 mod capabilities;
 mod driver;
 mod event;
+pub mod foreign;
 
 pub use capabilities::{
-    AcceptedMeans, Attach, Callbacks, CancelReach, Capabilities, Delay, Fencing, Idempotency, Ordering, Support,
+    AcceptedMeans, Attach, Callbacks, CancelReach, Capabilities, Delay, Fencing, Idempotency, LeasesOf, Ordering,
+    Questions, Support,
 };
 pub use driver::Driver;
 pub use event::{Event, Lease};

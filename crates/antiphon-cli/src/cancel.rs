@@ -90,7 +90,7 @@ fn print(ids: &[CallId], answers: &HashMap<CallId, CancelAnswer>, output: &Outpu
     output.list(&["ID", "ANSWER"], rows.collect())?;
     let exit = |answer: &CancelAnswer| match answer {
         CancelAnswer::NotFound => NOT_KNOWN,
-        CancelAnswer::AlreadySettled(_) => NOT_A_REPLY,
+        CancelAnswer::AlreadySettled(_) | CancelAnswer::NotReached => NOT_A_REPLY,
         _ => 0,
     };
     match answers.values().map(exit).max() {
@@ -106,5 +106,6 @@ fn describe(answer: &CancelAnswer) -> String {
         CancelAnswer::Stopping { worker } => format!("cancelled: stopping on {worker}"),
         CancelAnswer::AlreadySettled(state) => format!("settled before: {state}"),
         CancelAnswer::NotFound => "the broker does not know it".to_owned(),
+        CancelAnswer::NotReached => "not cancelled: this broker reaches only calls that run".to_owned(),
     }
 }

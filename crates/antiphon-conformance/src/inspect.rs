@@ -3,7 +3,7 @@
 use crate::Harness;
 use crate::inbox::settled;
 use crate::scene::{Scene, call_id};
-use antiphon_broker::{Event, Inspect};
+use antiphon_broker::{Attach, Event, Inspect, Questions};
 use antiphon_protocol::{
     Answer, CallFilter, CallId, CallStatus, Code, Failure, Knowledge, Outcome, Query, Settlement, State,
 };
@@ -23,6 +23,9 @@ async fn status(inspect: &dyn Inspect, id: CallId) -> CallStatus {
 pub async fn the_status_of_a_call_follows_it(harness: &impl Harness) {
     let scene = Scene::open(harness).await;
     let Some(inspect) = scene.broker.inspect() else { return };
+    if scene.capabilities().questions != Questions::All {
+        return;
+    }
     let caller = scene.caller().await;
     let call = scene.call("flaky", |route| route.attempts = 4);
     caller.accepted(&call, 1).await;
@@ -52,6 +55,9 @@ pub async fn the_status_of_a_call_follows_it(harness: &impl Harness) {
 pub async fn an_id_that_was_never_submitted_is_never_seen(harness: &impl Harness) {
     let scene = Scene::open(harness).await;
     let Some(inspect) = scene.broker.inspect() else { return };
+    if scene.capabilities().questions != Questions::All {
+        return;
+    }
     assert_eq!(ask(inspect, Query::Status(call_id())).await, Answer::Status(Knowledge::NeverSeen));
 }
 
@@ -59,6 +65,9 @@ pub async fn an_id_that_was_never_submitted_is_never_seen(harness: &impl Harness
 pub async fn lists_hold_what_matches(harness: &impl Harness) {
     let scene = Scene::open(harness).await;
     let Some(inspect) = scene.broker.inspect() else { return };
+    if scene.capabilities().questions != Questions::All {
+        return;
+    }
     let (caller, worker) = (scene.caller().await, scene.worker(&["echo"], 1).await);
     let done = settled(&scene, &caller, &worker, 1).await;
     drop(worker);
@@ -83,6 +92,9 @@ pub async fn lists_hold_what_matches(harness: &impl Harness) {
 pub async fn procedures_and_workers_are_counted(harness: &impl Harness) {
     let scene = Scene::open(harness).await;
     let Some(inspect) = scene.broker.inspect() else { return };
+    if scene.capabilities().questions != Questions::All {
+        return;
+    }
     let (caller, worker) = (scene.caller().await, scene.worker(&["echo"], 3).await);
     let call = scene.call("echo", |_| {});
     caller.accepted(&call, 1).await;
@@ -108,6 +120,9 @@ pub async fn procedures_and_workers_are_counted(harness: &impl Harness) {
 pub async fn a_worker_is_asked_to_drain(harness: &impl Harness) {
     let scene = Scene::open(harness).await;
     let Some(inspect) = scene.broker.inspect() else { return };
+    if scene.capabilities().questions != Questions::All {
+        return;
+    }
     let (worker, other) = (
         scene.worker(&["echo"], 1).await,
         scene
@@ -138,6 +153,9 @@ pub async fn a_dead_letter_is_revived_as_a_new_call(harness: &impl Harness) {
     assert_eq!(ask(inspect, Query::Revive { dead: dead.id, id }).await, Answer::Revived(id));
     let lease = worker.lease().await;
     assert_eq!((lease.call, lease.attempt, &lease.payload), (id, 1, &dead.payload));
+    if scene.capabilities().attach == Attach::InboxOnly {
+        return worker.echo(&lease).await;
+    }
     caller.caller.attach(&[(id, 2)]);
     worker.echo(&lease).await;
     assert_eq!(caller.outcome(2).await.outcome, Outcome::Reply(dead.payload.clone()));
@@ -166,4 +184,21 @@ pub async fn only_dead_letters_are_revived_or_purged(harness: &impl Harness) {
         other => panic!("a status, not: {other:?}"),
     };
     assert!(!matches!(left, Knowledge::Known(_)), "a purged dead letter is gone: {left:?}");
+}
+
+/// A question that the broker does not answer is refused, rather than answered with nothing.
+pub async fn questions_that_are_not_answered_are_refused(harness: &impl Harness) {
+    let scene = Scene::open(harness).await;
+    let Some(inspect) = scene.broker.inspect() else {
+        assert_eq!(scene.capabilities().questions, Questions::None);
+        return;
+    };
+    let ready = CallFilter { state: Some(State::Ready), ..CallFilter::default() };
+    let all =
+        [Query::Procedures, Query::Workers, Query::Broker, Query::Drain(scene.name("worker")), Query::Calls(ready)];
+    for query in all {
+        let answer = ask(inspect, query.clone()).await;
+        let refused = matches!(answer, Answer::Refused { code: Code::Unimplemented, .. });
+        assert_eq!(refused, scene.capabilities().questions != Questions::All, "{query:?}: {answer:?}");
+    }
 }

@@ -13,6 +13,7 @@
 use antiphon_broker::Broker;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub mod attach;
 pub mod cancel;
@@ -29,6 +30,7 @@ mod recorder;
 mod scene;
 pub mod settle;
 pub mod submit;
+pub mod tenant;
 pub mod worker;
 
 /// Gives rules a broker. Rules run at the same time, each with a harness of its own; brokers behind them may be one.
@@ -41,6 +43,12 @@ pub trait Harness {
     /// `None` where there is nothing stored to start on.
     async fn restart(&self) -> Option<Arc<dyn Broker>> {
         None
+    }
+
+    /// How long something that must not come may take to come. Zero where a broker answers in order, so that its answer
+    /// says that nothing was on its way; rules wait for it where an adapter answers by itself.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -123,6 +131,8 @@ macro_rules! conformance_tests {
                 a_call_for_a_time_starts_at_that_time
                 a_start_in_the_past_is_at_once
                 a_delayed_call_holds_nothing_up;
+            tenant:
+                a_tenant_is_refused_where_there_are_none;
             priority:
                 the_higher_class_goes_first
                 the_lowest_class_does_not_starve;
@@ -147,7 +157,8 @@ macro_rules! conformance_tests {
                 procedures_and_workers_are_counted
                 a_worker_is_asked_to_drain
                 a_dead_letter_is_revived_as_a_new_call
-                only_dead_letters_are_revived_or_purged;
+                only_dead_letters_are_revived_or_purged
+                questions_that_are_not_answered_are_refused;
         }
     };
     (@rules $harness:expr; $($file:ident: $($rule:ident)*;)*) => {

@@ -10,27 +10,28 @@ use antiphon_protocol::{
     OfferedProcedure, Outcome, Payload, Route, Settlement, State, Tag,
 };
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A broker and a name for this one rule's procedures, so that rules may share a broker.
 pub(crate) struct Scene {
     pub(crate) broker: Arc<dyn Broker>,
     name: String,
+    grace: Duration,
 }
 
 impl Scene {
     pub(crate) async fn open(harness: &impl Harness) -> Self {
         let broker = harness.broker().await;
         let name = format!("conformance-{:016x}", u64::from_be_bytes(random()));
-        Self { broker, name }
+        Self { broker, name, grace: harness.grace() }
     }
 
     /// The same names on the broker as it is after a restart; `None` where it cannot be restarted.
     /// Callers and workers of before must be dropped by now.
     pub(crate) async fn restart(self, harness: &impl Harness) -> Option<Self> {
-        let Self { broker, name } = self;
+        let Self { broker, name, grace } = self;
         drop(broker);
-        Some(Self { broker: harness.restart().await?, name })
+        Some(Self { broker: harness.restart().await?, name, grace })
     }
 
     pub(crate) fn capabilities(&self) -> &Capabilities {
@@ -64,7 +65,7 @@ impl Scene {
         let recorder = Arc::new(Recorder::default());
         let caller = self.broker.open_caller(inbox.clone(), recorder.clone()).await?;
         recorder.next("Up", up).await;
-        Ok(CallerSide { caller, recorder, inbox })
+        Ok(CallerSide { caller, recorder, inbox, grace: self.grace })
     }
 
     /// A worker that serves `procedures`, which are idempotent.
@@ -92,7 +93,7 @@ impl Scene {
         let opened = self.broker.open_worker(offer, recorder.clone()).await;
         let worker = opened.unwrap_or_else(|error| panic!("opening a worker: {error}"));
         let (epoch, kept) = recorder.next("Up", up).await;
-        WorkerSide { worker, recorder, incarnation, epoch, kept }
+        WorkerSide { worker, recorder, incarnation, epoch, kept, grace: self.grace }
     }
 }
 
@@ -101,6 +102,7 @@ pub(crate) struct CallerSide {
     pub(crate) caller: Box<dyn Caller>,
     pub(crate) recorder: Arc<Recorder>,
     pub(crate) inbox: Inbox,
+    grace: Duration,
 }
 
 /// An outcome as it was delivered.
@@ -202,6 +204,7 @@ impl CallerSide {
     pub(crate) async fn round_trip(&self) {
         let answer = self.cancel(call_id()).await;
         assert_eq!(answer, CancelAnswer::NotFound, "nobody knows a call that was never submitted");
+        tokio::time::sleep(self.grace).await;
     }
 
     /// Whether an outcome is here for this tag. Ask after a [`Self::round_trip`].
@@ -225,6 +228,7 @@ pub(crate) struct WorkerSide {
     pub(crate) epoch: Epoch,
     /// The leases it brought along and still holds.
     pub(crate) kept: Vec<LeaseTag>,
+    grace: Duration,
 }
 
 impl WorkerSide {
@@ -292,6 +296,7 @@ impl WorkerSide {
         let nobodys = LeaseTag { slot: u32::MAX, token: u64::from_be_bytes(random()) };
         self.worker.extend(&[nobodys]);
         assert!(!self.answer(nobodys).await, "a lease that nobody ever had is stale");
+        tokio::time::sleep(self.grace).await;
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::bodies::Body;
 use crate::output::outcome_of;
 use antiphon_broker::{
-    AcceptedMeans, Attach, Callbacks, CancelReach, Capabilities, Delay, Event, Fencing, Idempotency, Lease, Ordering,
-    Support,
+    AcceptedMeans, Attach, Callbacks, CancelReach, Capabilities, Delay, Event, Fencing, Idempotency, Lease, LeasesOf,
+    Ordering, Questions, Support,
 };
 use antiphon_engine::{Effect, Ending, Grant, Peer, Reason, Refusal};
 use antiphon_protocol::{Code, Epoch, Failure, Outcome, Payload};
@@ -143,6 +143,9 @@ pub(crate) fn capabilities(durable: bool, payload_bytes_max: u32) -> Capabilitie
         groups: Support::Refused,
         late_binding: Support::Native,
         priorities: Support::Native,
+        tenants: Support::Native,
+        leases: LeasesOf::Incarnation,
+        questions: Questions::All,
         named_inboxes: Support::Native,
         payload_bytes_max,
     }

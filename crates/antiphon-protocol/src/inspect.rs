@@ -243,4 +243,6 @@ pub enum CancelAnswer {
     AlreadySettled(State),
     /// The broker does not know this call.
     NotFound,
+    /// The call goes on: it waits, or runs where nobody answered, and this broker can only reach calls that run.
+    NotReached,
 }

@@ -336,6 +336,7 @@ fn cancel_answered(cursor: &mut Cursor<'_>) -> Result<Event, FrameError> {
         (2, None) => CancelAnswer::AlreadySettled(State::from_number(state).ok_or(FrameError::Field("state"))?),
         (3, None) => CancelAnswer::NotFound,
         (4, None) => CancelAnswer::BetweenAttempts,
+        (5, None) => CancelAnswer::NotReached,
         _ => return Err(FrameError::Field("cancel answer")),
     };
     Ok(Event::CancelAnswered { id, answer })

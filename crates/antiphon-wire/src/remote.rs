@@ -18,7 +18,7 @@ pub use options::RemoteOptions;
 use crate::handshake::{Role, Welcome, feature};
 use antiphon_broker::{
     AcceptedMeans, Attach, BoxFuture, Broker, Callbacks, Caller, CancelReach, Capabilities, Delay, Fencing,
-    Idempotency, Inbox, Inspect, OpenError, Ordering, Sink, Support, Worker,
+    Idempotency, Inbox, Inspect, LeasesOf, OpenError, Ordering, Questions, Sink, Support, Worker,
 };
 use antiphon_protocol::{CallerId, Offer};
 use caller::CallerSide;
@@ -141,6 +141,9 @@ fn capabilities(welcome: &Welcome) -> Capabilities {
         groups: has(feature::GROUPS),
         late_binding: Support::Native,
         priorities: has(feature::PRIORITIES),
+        tenants: Support::Native,
+        leases: LeasesOf::Incarnation,
+        questions: Questions::All,
         named_inboxes: has(feature::NAMED_INBOXES),
         payload_bytes_max: welcome.payload_bytes_max,
     }

@@ -116,7 +116,8 @@ found_by! {
         delay::a_delayed_call_starts_after_its_delay
         idempotency::one_key_is_one_call
         named_inbox::a_named_inbox_keeps_what_settled_while_it_was_closed
-        priority::the_higher_class_goes_first;
+        priority::the_higher_class_goes_first
+        tenant::a_tenant_is_refused_where_there_are_none;
     full KeepAnyLease:
         worker::a_worker_that_comes_back_keeps_its_leases
         worker::a_lease_of_another_incarnation_is_not_kept;

@@ -6,7 +6,7 @@ mod seam;
 use crate::fault::Fault;
 use antiphon_broker::{
     AcceptedMeans, Attach, Callbacks, CancelReach, Capabilities, Delay, Event, Fencing, Idempotency, Inbox, Lease,
-    Ordering, Report, Sink, Submission, Support, Wants,
+    LeasesOf, Ordering, Questions, Report, Sink, Submission, Support, Wants,
 };
 use antiphon_protocol::{
     Call, CallId, Code, Durability, Epoch, Failure, IncarnationId, LeaseTag, Offer, Outcome, Payload, Priority,
@@ -33,6 +33,9 @@ pub fn full() -> Capabilities {
         groups: Support::Refused,
         late_binding: Support::Native,
         priorities: Support::Native,
+        tenants: Support::Native,
+        leases: LeasesOf::Incarnation,
+        questions: Questions::None,
         named_inboxes: Support::Native,
         payload_bytes_max: 11_000_000,
     }
@@ -48,6 +51,7 @@ pub fn bare() -> Capabilities {
         idempotency: Idempotency::ById,
         delay: Delay::None,
         priorities: Support::Refused,
+        tenants: Support::Refused,
         named_inboxes: Support::Refused,
         payload_bytes_max: 1_000,
         ..full()
@@ -207,6 +211,9 @@ impl Data {
         }
         if self.capabilities.priorities == Support::Refused && call.route.priority != Priority::DEFAULT {
             return lacking("priorities");
+        }
+        if self.capabilities.tenants == Support::Refused && call.route.tenant.is_some() {
+            return lacking("tenants");
         }
         None
     }

@@ -67,6 +67,7 @@ impl Outbound {
             CancelAnswer::AlreadySettled(state) => (2, *state as u8, ""),
             CancelAnswer::NotFound => (3, 0, ""),
             CancelAnswer::BetweenAttempts => (4, 0, ""),
+            CancelAnswer::NotReached => (5, 0, ""),
         };
         self.frame(Kind::CancelAnswered, 0, |out| {
             out.put_slice(&id.to_bytes());

@@ -203,6 +203,7 @@ fn frames_to_callers_keep_their_bytes() {
             "AlreadySettled(Dead)",
         ),
         (CancelAnswer::NotFound, "15000000 23 00 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 03 00 00", "NotFound"),
+        (CancelAnswer::NotReached, "15000000 23 00 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 05 00 00", "NotReached"),
     ];
     for (answer, expected, frame) in answers {
         check(true, |out| out.event(&Event::CancelAnswered { id: ID, answer }), expected, frame);

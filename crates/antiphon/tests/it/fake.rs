@@ -2,7 +2,8 @@
 
 use antiphon_broker::{
     AcceptedMeans, Attach, BoxFuture, Broker, Callbacks, Caller, CancelReach, Capabilities, Delay, Event, Fencing,
-    Idempotency, Inbox, Inspect, Lease, OpenError, Ordering, Report, Sink, Submission, Support, Wants, Worker,
+    Idempotency, Inbox, Inspect, Lease, LeasesOf, OpenError, Ordering, Questions, Report, Sink, Submission, Support,
+    Wants, Worker,
 };
 use antiphon_protocol::{CallId, LeaseTag, Offer, Outcome, Payload, State, Tag};
 use std::collections::VecDeque;
@@ -151,6 +152,9 @@ pub fn capabilities() -> Capabilities {
         groups: Support::Refused,
         late_binding: Support::Native,
         priorities: Support::Native,
+        tenants: Support::Native,
+        leases: LeasesOf::Incarnation,
+        questions: Questions::None,
         named_inboxes: Support::Native,
         payload_bytes_max: 1024,
     }
