@@ -180,6 +180,7 @@ impl Driver {
             body,
             body_at: Handle::NONE,
             epoch,
+            payload_bytes_max: self.options.payload_bytes_max as usize,
             generation,
         };
         run(&mut self.engine, now, &mut output)
@@ -273,7 +274,7 @@ impl Driver {
             Some(keys) => {
                 let tied = keys.is_tied();
                 let ordering = keys.ordering.map(|key| (key, 0));
-                let ties = Ties { ordering, concurrency: keys.concurrency, parent: keys.parent };
+                let ties = Ties { ordering, concurrency: keys.concurrency, parent: keys.parent, ..Ties::default() };
                 let ties = tied.then(|| Box::new(ties));
                 let hash = hash_of(&submit.payload);
                 (keys.idempotency.map(|key| (key, hash)), keys.trace, ties)

@@ -54,7 +54,7 @@ fn lease(grant: Grant, body: Option<Body>) -> Option<Lease> {
 }
 
 /// What the engine decided, in words.
-fn decided(reason: Reason) -> Failure {
+pub(crate) fn decided(reason: Reason) -> Failure {
     let (code, text) = match reason {
         Reason::CancelledQueued => (Code::Cancelled, "cancelled before it started"),
         Reason::CancelledRunning => (Code::Cancelled, "cancelled while it ran: its worker was asked to stop"),
@@ -121,6 +121,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Failure {
             Failure::new(Code::FailedPrecondition, text).may_have_run()
         }
         Refusal::NotFound => Failure::new(Code::NotFound, "the broker has never seen this call, or has forgotten it"),
+        Refusal::Callbacks(error) => Failure::new(Code::InvalidArgument, error.to_string()),
         Refusal::NotDurable => {
             let text = "this broker keeps calls in memory: a durable call needs one with a data directory";
             Failure::new(Code::FailedPrecondition, text)
@@ -139,7 +140,7 @@ pub(crate) fn capabilities(durable: bool, payload_bytes_max: u32) -> Capabilitie
         ordering: Ordering::None,
         idempotency: Idempotency::ByKey,
         delay: Delay::Exact,
-        callbacks: Callbacks::None,
+        callbacks: Callbacks::Atomic,
         groups: Support::Refused,
         late_binding: Support::Native,
         priorities: Support::Native,

@@ -12,6 +12,7 @@ mod output;
 mod questions;
 mod reporting;
 mod sweeping;
+mod told;
 mod tombs;
 mod turn;
 

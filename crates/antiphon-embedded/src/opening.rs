@@ -123,6 +123,7 @@ impl Found {
             body: None,
             body_at: Handle::NONE,
             epoch: Epoch::default(),
+            payload_bytes_max: options.payload_bytes_max as usize,
             generation: Generation::Young,
         };
         let mut deferred = Deferred { output, released: Vec::new() };

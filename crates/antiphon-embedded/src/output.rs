@@ -4,11 +4,12 @@
 use crate::bodies::{self, Bodies, Body};
 use crate::events;
 use crate::outlet::PeerId;
+use crate::told;
 use crate::tombs::Tombs;
 use antiphon_broker::Event;
-use antiphon_engine::{Effect, Effects, Ending, Gate, Handle, Peer, Record, Role, Urgency};
+use antiphon_engine::{Effect, Effects, Ending, Gate, Handle, Peer, Record, Role, Told, Urgency};
 use antiphon_journal::{Entry, Generation, Journal, Position, Reserve};
-use antiphon_protocol::{CallId, Code, Epoch, Failure, Outcome};
+use antiphon_protocol::{CallId, CallbackOn, Code, Epoch, Failure, Outcome};
 use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
@@ -53,6 +54,8 @@ pub(crate) struct Output<'a> {
     pub body_at: Handle,
     /// The number of this start.
     pub epoch: Epoch,
+    /// The largest payload, in bytes.
+    pub payload_bytes_max: usize,
     /// Where records go: survivors of a sweep go to the cold log.
     pub generation: Generation,
 }
@@ -109,6 +112,19 @@ impl Output<'_> {
         };
         events::event(effect, outcome, self.epoch)
     }
+
+    /// The arguments of a callback.
+    fn arguments(&mut self, on: CallbackOn, told: &Told) -> Body {
+        let outcome = match told.ending {
+            Ending::Stored(handle) => outcome_of(self.load(handle)),
+            Ending::Decided(reason) => Outcome::Failure(events::decided(reason)),
+        };
+        let payload = match (on, outcome) {
+            (CallbackOn::Value, Outcome::Reply(payload)) => payload,
+            (_, outcome) => told::argument(told, &outcome, self.payload_bytes_max),
+        };
+        Body::Arguments { payload, trace: None }
+    }
 }
 
 /// Whether a body's record is in the cold log.
@@ -150,6 +166,12 @@ impl Effects for Output<'_> {
                 }
                 self.append(record, body.as_ref(), role)
             }
+            antiphon_engine::Body::Told { on, told } => {
+                let body = self.arguments(on, &told);
+                let handle = self.append(record, Some(&body), role);
+                self.bodies.cache(handle, body);
+                handle
+            }
         };
         self.outbox.hurry(urgency);
         handle
@@ -161,6 +183,10 @@ impl Effects for Output<'_> {
                 let Some(body) = self.body.clone() else { return Handle::NONE };
                 self.body_at = self.bodies.keep(body);
                 self.body_at
+            }
+            antiphon_engine::Body::Told { on, told } => {
+                let body = self.arguments(on, &told);
+                self.bodies.keep(body)
             }
             antiphon_engine::Body::None | antiphon_engine::Body::Stored(_) => Handle::NONE,
         }

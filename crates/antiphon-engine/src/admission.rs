@@ -2,6 +2,7 @@
 
 use crate::Engine;
 use crate::call::{AWAITED, Call, DURABLE, NONE, gate_of};
+use crate::callback::{Planned, inherited};
 use crate::effect::{Body, Effect, Effects, Gate, Handle, Peer, Refusal, Role, Urgency};
 use crate::inbox::InboxKey;
 use crate::limits::{LINES_MAX, TIME_MS_MAX};
@@ -61,14 +62,19 @@ impl Engine {
     }
 
     fn new_route(&mut self, route: &Route) -> Result<u32, Refusal> {
-        if self.routes.len() >= self.limits.routes_max as usize {
+        route.check_callbacks().map_err(Refusal::Callbacks)?;
+        let (mut routes, mut procedures) = (0, 0);
+        route.visit(&mut |each| {
+            routes += 1;
+            procedures += u32::from(self.procedures.find(&each.procedure).is_none());
+        });
+        if self.routes.len() + routes > self.limits.routes_max as usize {
             self.routes.sweep();
         }
-        if self.routes.len() >= self.limits.routes_max as usize {
+        if self.routes.len() + routes > self.limits.routes_max as usize {
             return Err(Refusal::RoutesFull { limit: self.limits.routes_max });
         }
-        let known = self.procedures.find(&route.procedure).is_some();
-        if !known && self.procedures.len() >= self.limits.procedures_max {
+        if procedures > 0 && self.procedures.len() + procedures > self.limits.procedures_max {
             return Err(Refusal::ProceduresFull { limit: self.limits.procedures_max });
         }
         if self.lines >= LINES_MAX || self.routes.tenants() >= self.limits.routes_max as usize {
@@ -85,7 +91,19 @@ impl Engine {
         let before = queue.lines();
         let line = queue.line(route.priority.class(), tenant);
         self.lines += queue.lines() - before;
-        self.routes.insert(route, procedure, line, self.limits.durable)
+        let durable = self.durable_by(route);
+        let mut callbacks = alloc::vec::Vec::with_capacity(route.callbacks.len());
+        for callback in &route.callbacks {
+            let route = inherited(&callback.route, route.tenant.as_ref(), durable);
+            let place = self.routes.find(&route).unwrap_or_else(|| self.keep_route(&route));
+            self.routes.hold(place);
+            callbacks.push(Planned { on: callback.on, route: place });
+        }
+        self.routes.insert(route, procedure, line, durable, callbacks)
+    }
+
+    fn durable_by(&self, route: &Route) -> bool {
+        route.durability.map_or(self.limits.durable, |durability| durability == Durability::Durable)
     }
 
     /// Whether calls of this route are durable.
@@ -127,7 +145,9 @@ impl Engine {
         if submit.resent && submit.id.unix_ms() <= self.resend_horizon_ms {
             return Some(Refusal::TooOldToSay);
         }
-        if self.unsettled >= self.limits.calls_max {
+        let dead = submit.revives.and_then(|dead| self.calls.find(dead));
+        let added = dead.map_or(0, |dead| self.added_weight(dead));
+        if !self.has_room_for(self.routes.get(submit.route).weight + added) {
             return Some(Refusal::CallsFull { limit: self.limits.calls_max });
         }
         if submit.key.is_some() && self.keyed.len() >= self.limits.keys_max as usize {
@@ -159,6 +179,13 @@ impl Engine {
         if self.routes.get(call.route).procedure != self.routes.get(submit.route).procedure {
             return self.refuse(submit, Refusal::IdConflict, effects);
         }
+        for place in 0..self.routes.get(submit.route).callbacks.len() {
+            let Some(planned) = self.routes.get(submit.route).callbacks.get(place).copied() else { break };
+            let callback = self.callback_of(planned);
+            if let Err(refusal) = self.add_callback_to(index, &callback, effects) {
+                return self.refuse(submit, refusal, effects);
+            }
+        }
         self.counters.duplicates += 1;
         if submit.wants_acceptance {
             effects.emit(gate, Effect::Accepted { peer: submit.peer, tag: submit.tag, id, duplicate: true });
@@ -178,9 +205,9 @@ impl Engine {
         let shared = awaited && route.route.idempotent && submit.key.is_none();
         let index = self.calls.insert(self.new_call(&submit, durable));
         self.routes.hold(submit.route);
-        self.unsettled += 1;
         self.counters.accepted += 1;
         self.keep_keys(index, &submit);
+        self.count_unsettled(index);
         if submit.wants_outcome
             && let Some(inbox) = self.inboxes.get_mut(self.calls.get(index).inbox)
         {
@@ -261,6 +288,7 @@ impl Engine {
         }
         if submit.revives.is_some() {
             self.calls.extra_mut(index).revives = submit.revives;
+            self.revive_callbacks(index, submit.revives);
         }
         if submit.ties.is_some() {
             self.calls.extra_mut(index).ties.clone_from(&submit.ties);

@@ -9,6 +9,7 @@
 //!                         └──── retry(at) / release / lease lost ◄┘
 //! ```
 
+use crate::callback::Planned;
 use crate::effect::{Gate, Handle};
 use crate::tail::Ties;
 use alloc::boxed::Box;
@@ -109,6 +110,8 @@ pub(crate) struct Extra {
     pub revives: Option<CallId>,
     /// What it hangs together with.
     pub ties: Option<Box<Ties>>,
+    /// Callbacks beside those of its route.
+    pub callbacks: Vec<Planned>,
 }
 
 /// An inbox that asked for the outcome of another's call.

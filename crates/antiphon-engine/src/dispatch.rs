@@ -246,7 +246,11 @@ impl Engine {
             return Gate::Open;
         }
         let first = call.started == 1 && call.failed == 0 && !call.has(SUSPECT);
-        let plain = self.calls.extra(index).is_none_or(|extra| extra.key.is_none() && extra.revives.is_none());
+        let plain = self.calls.extra(index).is_none_or(|extra| {
+            extra.key.is_none()
+                && extra.revives.is_none()
+                && extra.ties.as_ref().is_none_or(|ties| ties.cause.is_none())
+        });
         let idempotent = self.routes.get(call.route).route.idempotent && offered_idempotent;
         if first && plain && idempotent { Gate::Open } else { Gate::Recorded }
     }

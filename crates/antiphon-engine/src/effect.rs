@@ -1,7 +1,7 @@
 //! What the engine wants done: records to append, bodies to keep or let go, and things to tell peers.
 
 use crate::record::Record;
-use antiphon_protocol::{CallId, CancelAnswer, LeaseTag, Name, State, Tag};
+use antiphon_protocol::{CallId, CallbackError, CallbackOn, CancelAnswer, LeaseTag, Name, State, Tag};
 
 /// Where a body is kept: a journal position or a place in memory, as the driver knows it. Zero is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
@@ -17,7 +17,7 @@ impl Handle {
 pub struct Peer(pub u32);
 
 /// The body that goes with a record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Body {
     /// None.
     None,
@@ -25,6 +25,28 @@ pub enum Body {
     Command,
     /// One that is kept already.
     Stored(Handle),
+    /// The arguments of a callback, made from how its cause ended.
+    Told {
+        /// Which argument it takes.
+        on: CallbackOn,
+        /// How its cause ended.
+        told: Told,
+    },
+}
+
+/// How a call ended, as its callbacks are told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// The call.
+    pub id: CallId,
+    /// Its procedure.
+    pub procedure: Name,
+    /// Its state.
+    pub state: State,
+    /// How many attempts were started.
+    pub attempts: u16,
+    /// What it ended with.
+    pub ending: Ending,
 }
 
 /// What a record is to the space it takes.
@@ -206,4 +228,6 @@ pub enum Refusal {
     NotFound,
     /// Durable was asked of a broker that keeps calls in memory.
     NotDurable,
+    /// The callbacks are not within bounds.
+    Callbacks(CallbackError),
 }

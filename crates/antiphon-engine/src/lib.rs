@@ -7,7 +7,9 @@
 extern crate alloc;
 
 mod admission;
+mod audit;
 mod call;
+mod callback;
 mod cancel;
 mod codec;
 mod compaction;
@@ -39,7 +41,7 @@ mod worker;
 pub use admission::Submit;
 pub use call::Attempt;
 pub use codec::Malformed;
-pub use effect::{Body, Effect, Effects, Ending, Gate, Grant, Handle, Peer, Reason, Refusal, Role, Urgency};
+pub use effect::{Body, Effect, Effects, Ending, Gate, Grant, Handle, Peer, Reason, Refusal, Role, Told, Urgency};
 pub use inbox::InboxKey;
 pub use limits::Limits;
 pub use record::{Kind, Progress, Record, Settled, Submitted};
@@ -204,6 +206,8 @@ pub struct Engine {
     next_retention_ms: u64,
     started: Handle,
     unsettled: u32,
+    /// Calls that the callbacks of unsettled ones may become.
+    reserved: u64,
     /// Lines of all queues.
     lines: u32,
     counters: Counters,
@@ -241,6 +245,7 @@ impl Engine {
             next_retention_ms: 0,
             started: Handle::NONE,
             unsettled: 0,
+            reserved: 0,
             lines: 0,
             counters: Counters::default(),
         }

@@ -6,11 +6,11 @@
 use crate::call::Attempt;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::inbox::InboxKey;
-use crate::route_codec::{decode_route, encode_route};
+use crate::route_codec::{decode_callbacks, decode_route, encode_callbacks, encode_route};
 use crate::tail::{Tail, Ties, decode_attempt, decode_tail, encode_attempt, encode_tail};
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
-use antiphon_protocol::{CallId, Epoch, IncarnationId, Key, LeaseTag, Name, Route, State, Tag};
+use antiphon_protocol::{CallId, Callback, Epoch, IncarnationId, Key, LeaseTag, Name, Route, State, Tag};
 
 /// The number of a record's kind, as the journal keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +38,12 @@ pub enum Kind {
     Horizon = 10,
     /// [`Record::Entombed`]
     Entombed = 11,
+    /// [`Record::CallbackAdded`]
+    CallbackAdded = 12,
+    /// [`Record::Joined`]
+    Joined = 13,
+    /// [`Record::Sealed`]
+    Sealed = 14,
 }
 
 impl Kind {
@@ -54,6 +60,9 @@ impl Kind {
             9 => Self::InboxRemoved,
             10 => Self::Horizon,
             11 => Self::Entombed,
+            12 => Self::CallbackAdded,
+            13 => Self::Joined,
+            14 => Self::Sealed,
             _ => return None,
         })
     }
@@ -128,6 +137,25 @@ pub enum Record<'a> {
         id: CallId,
         /// The records that it covers have lower numbers than this.
         until: u64,
+    },
+    /// A call that was there got a callback. If it had settled, the callback was made with this record.
+    CallbackAdded {
+        /// The call.
+        id: CallId,
+        /// The callback.
+        callback: Cow<'a, Callback>,
+    },
+    /// A call that was there became a child of a group.
+    Joined {
+        /// The call.
+        id: CallId,
+        /// The group, and the child's place in it.
+        group: (CallId, u32),
+    },
+    /// A group gets no more children.
+    Sealed {
+        /// The group.
+        id: CallId,
     },
     /// A named inbox and what it held is gone.
     InboxRemoved {
@@ -223,6 +251,9 @@ impl Record<'_> {
             Self::InboxRemoved { .. } => Kind::InboxRemoved,
             Self::Horizon { .. } => Kind::Horizon,
             Self::Entombed { .. } => Kind::Entombed,
+            Self::CallbackAdded { .. } => Kind::CallbackAdded,
+            Self::Joined { .. } => Kind::Joined,
+            Self::Sealed { .. } => Kind::Sealed,
         }
     }
 
@@ -236,6 +267,9 @@ impl Record<'_> {
             | Self::Returned { id, .. }
             | Self::Acknowledged { id }
             | Self::Entombed { id, .. }
+            | Self::CallbackAdded { id, .. }
+            | Self::Joined { id, .. }
+            | Self::Sealed { id }
             | Self::Forgotten { id } => id.to_bytes(),
             Self::Started { .. } | Self::InboxOpened { .. } | Self::InboxRemoved { .. } | Self::Horizon { .. } => {
                 [0; 16]
@@ -275,7 +309,12 @@ impl Record<'_> {
                 to.u64(*resend_ms);
             }
             Self::Entombed { until, .. } => to.u64(*until),
-            Self::Acknowledged { .. } | Self::Forgotten { .. } => {}
+            Self::CallbackAdded { callback, .. } => encode_callbacks(core::slice::from_ref(callback), &mut to),
+            Self::Joined { group: (group, place), .. } => {
+                to.bytes(&group.to_bytes());
+                to.u32(*place);
+            }
+            Self::Acknowledged { .. } | Self::Forgotten { .. } | Self::Sealed { .. } => {}
         }
     }
 
@@ -313,6 +352,12 @@ impl Record<'_> {
             Kind::Entombed => Record::Entombed { id, until: from.u64()? },
             Kind::Horizon => Record::Horizon { ms: from.u64()?, resend_ms: from.u64()? },
             Kind::InboxRemoved => Record::InboxRemoved { name: name(&mut from)? },
+            Kind::CallbackAdded => {
+                let callback = decode_callbacks(&mut from)?.pop().ok_or(Malformed)?;
+                Record::CallbackAdded { id, callback: Cow::Owned(callback) }
+            }
+            Kind::Joined => Record::Joined { id, group: (CallId::from_bytes(from.array()?), from.u32()?) },
+            Kind::Sealed => Record::Sealed { id },
         })
     }
 }

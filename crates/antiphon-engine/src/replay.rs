@@ -1,15 +1,17 @@
 //! From the journal's records back to the state they describe. Replay runs no policy: it puts down what was decided.
 
 use crate::call::{ACKNOWLEDGED, Attempt, COLD, Call, DURABLE, NONE, SUSPECT};
-use crate::effect::{Body, Effects, Handle, Role, Urgency};
+use crate::callback::Planned;
+use crate::effect::{Body, Effects, Handle, Role, Told, Urgency};
 use crate::inbox::InboxKey;
 use crate::record::{Progress, Record, Settled, Submitted};
 use crate::tail::Ties;
 use crate::{Engine, Limits, Now};
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use antiphon_protocol::{CallId, Epoch, IncarnationId, LeaseTag, Name, Route, State};
+use antiphon_protocol::{CallId, Callback, CallbackOn, Epoch, IncarnationId, LeaseTag, Name, Route, State};
 use hashbrown::{DefaultHashBuilder, HashMap};
 
 /// A lease as the journal last knew it.
@@ -24,13 +26,15 @@ struct HeldOver {
 pub struct Replay {
     engine: Engine,
     leases: HashMap<u32, HeldOver, DefaultHashBuilder>,
+    /// Callbacks that follow from a settlement, until their own records come: those may have been torn off.
+    torn: BTreeMap<u32, (CallbackOn, Told)>,
 }
 
 impl Replay {
     /// Begins with an empty engine.
     #[must_use]
     pub fn new(limits: Limits, seed: u64, now: Now) -> Self {
-        Self { engine: Engine::new(limits, seed, now), leases: HashMap::default() }
+        Self { engine: Engine::new(limits, seed, now), leases: HashMap::default(), torn: BTreeMap::new() }
     }
 
     /// Puts down one record, found at `handle`, in the cold log or not. Records must come in the order in which they
@@ -51,6 +55,8 @@ impl Replay {
                 self.returned(id, due_ms, progress, ended.map(Cow::into_owned));
             }
             Record::Settled(record) => self.settled(record.into_owned(), handle, cold),
+            Record::CallbackAdded { id, callback } => self.callback_added(id, &callback),
+            Record::Joined { .. } | Record::Sealed { .. } => {}
             Record::Acknowledged { id } => {
                 if let Some(index) = self.engine.calls.find(id) {
                     let call = self.engine.calls.get_mut(index);
@@ -93,6 +99,7 @@ impl Replay {
         let call = self.engine.calls.remove(index);
         self.leases.remove(&index);
         self.engine.forgotten.insert(call.id);
+        self.torn.remove(&index);
         // No id is newer than the time it was forgotten, whatever the clock of who made it.
         let made_ms = call.id.unix_ms().min(self.engine.now.wall_ms);
         self.engine.horizon_ms = self.engine.horizon_ms.max(made_ms);
@@ -109,6 +116,7 @@ impl Replay {
         if let Some(old) = self.engine.calls.find(call.id) {
             self.engine.calls.remove(old);
             self.leases.remove(&old);
+            self.torn.remove(&old);
         }
         self.engine.calls.insert(call)
     }
@@ -164,13 +172,54 @@ impl Replay {
             lost,
             reason: 0,
         });
-        let tied = record.ties != Ties::default();
-        if record.key.is_some() || record.revives.is_some() || !record.history.is_empty() || tied {
+        self.tie(index, record.ties);
+        if record.key.is_some() || record.revives.is_some() || !record.history.is_empty() {
             let extra = self.engine.calls.extra_mut(index);
-            extra.ties = tied.then(|| Box::new(record.ties));
             extra.key = record.key;
             extra.revives = record.revives;
             extra.history = record.history;
+        }
+    }
+
+    fn tie(&mut self, index: u32, mut ties: Ties) {
+        if ties == Ties::default() {
+            return;
+        }
+        let callbacks = core::mem::take(&mut ties.callbacks);
+        let callbacks = callbacks.iter().map(|callback| self.planned(callback)).collect();
+        ties.made = false;
+        let extra = self.engine.calls.extra_mut(index);
+        extra.callbacks = callbacks;
+        extra.ties = (ties != Ties::default()).then(|| Box::new(ties));
+    }
+
+    fn planned(&mut self, callback: &Callback) -> Planned {
+        Planned { on: callback.on, route: self.route(&callback.route) }
+    }
+
+    /// A settlement makes its callbacks: those whose records come, too, take their places.
+    fn make_again(&mut self, index: u32) {
+        let succeeded = self.engine.calls.get(index).state == State::Succeeded;
+        let due: Vec<Planned> = self.engine.planned(index).filter(|planned| planned.on.follows(succeeded)).collect();
+        for planned in due {
+            self.make_one_again(index, planned);
+        }
+    }
+
+    fn make_one_again(&mut self, cause: u32, planned: Planned) {
+        let told = self.engine.told(cause);
+        if let Some(index) = self.engine.plan_callback(cause, planned) {
+            self.torn.insert(index, (planned.on, told));
+        }
+    }
+
+    fn callback_added(&mut self, id: CallId, callback: &Callback) {
+        let Some(index) = self.engine.calls.find(id) else { return };
+        let planned = self.planned(callback);
+        self.engine.calls.extra_mut(index).callbacks.push(planned);
+        let state = self.engine.calls.get(index).state;
+        if state.is_settled() && planned.on.follows(state == State::Succeeded) {
+            self.make_one_again(index, planned);
         }
     }
 
@@ -240,11 +289,14 @@ impl Replay {
             lost: record.progress.lost,
             reason: record.reason,
         });
+        let made = record.ties.made;
+        self.tie(index, record.ties);
+        if !made {
+            self.make_again(index);
+        }
         let dead = record.state == State::Dead;
-        let tied = record.ties != Ties::default();
-        if dead || record.key.is_some() || !history.is_empty() || tied {
+        if dead || record.key.is_some() || !history.is_empty() {
             let extra = self.engine.calls.extra_mut(index);
-            extra.ties = tied.then(|| Box::new(record.ties));
             extra.key = record.key;
             extra.history = history;
             extra.arguments = if dead { arguments } else { Handle::NONE };
@@ -266,6 +318,10 @@ impl Replay {
                 self.resume(index);
             }
         }
+        // Behind what was recovered: these records are new, and count as live by themselves.
+        for (index, (on, told)) in core::mem::take(&mut self.torn) {
+            self.engine.write_callback(index, on, told, effects);
+        }
         self.engine.inboxes.handles().for_each(&mut live);
         if self.engine.horizon_record.0 != Handle::NONE {
             live(self.engine.horizon_record.0);
@@ -281,7 +337,8 @@ impl Replay {
     /// A call that is not settled goes back where it waited or ran.
     fn resume(&mut self, index: u32) {
         let engine = &mut self.engine;
-        engine.unsettled += 1;
+        engine.hold_callbacks(index);
+        engine.count_unsettled(index);
         let call = engine.calls.get(index);
         let (route, inbox, at_ms, deadline_ms) = (call.route, call.inbox, call.at_ms, call.deadline_ms);
         engine.routes.hold(route);
@@ -311,6 +368,7 @@ impl Replay {
     /// A settled call goes back among those that are kept.
     fn rest(&mut self, index: u32, effects: &mut impl Effects, live: &mut impl FnMut(Handle)) {
         let engine = &mut self.engine;
+        engine.hold_callbacks(index);
         let call = engine.calls.get(index);
         let (route, inbox, state) = (call.route, call.inbox, call.state);
         engine.routes.hold(route);
@@ -341,6 +399,11 @@ impl Replay {
 }
 
 impl Engine {
+    fn hold_callbacks(&mut self, index: u32) {
+        let added = self.calls.extra(index).map_or(Vec::new(), |extra| extra.callbacks.clone());
+        added.iter().for_each(|planned| self.routes.hold(planned.route));
+    }
+
     fn hold_key(&mut self, index: u32) {
         if let Some((key, _)) = self.calls.extra(index).and_then(|extra| extra.key.clone()) {
             let procedure = self.procedure_of(index);

@@ -143,6 +143,7 @@ impl Engine {
         }
         self.procedures.get_mut(procedure).count(state, -1);
         self.routes.let_go(route);
+        self.let_callbacks_go(index);
         self.calls.remove(index);
     }
 

@@ -1,9 +1,10 @@
 //! Interned routes: what many calls share, kept once and counted by its uses.
 
 use crate::call::NONE;
+use crate::callback::Planned;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use antiphon_protocol::{Durability, Name, Route};
+use antiphon_protocol::{Name, Route};
 use hashbrown::{DefaultHashBuilder, HashMap};
 
 /// A route in use.
@@ -17,6 +18,10 @@ pub(crate) struct Kept {
     pub line: u32,
     /// Whether its calls are durable.
     pub durable: bool,
+    /// Its callbacks, each with the place of its own route.
+    pub callbacks: Vec<Planned>,
+    /// How many unsettled calls one of its calls stands for.
+    pub weight: u32,
 }
 
 /// All routes in use.
@@ -49,10 +54,10 @@ impl Routes {
         *self.tenants.entry(name.clone()).or_insert(next)
     }
 
-    pub fn insert(&mut self, route: &Route, procedure: u32, line: u32, durable_default: bool) -> u32 {
+    pub fn insert(&mut self, route: &Route, procedure: u32, line: u32, durable: bool, callbacks: Vec<Planned>) -> u32 {
         let route = Arc::new(route.clone());
-        let durable = route.durability.map_or(durable_default, |durability| durability == Durability::Durable);
-        let kept = Some(Kept { route: Arc::clone(&route), uses: 0, procedure, line, durable });
+        let weight = route.calls();
+        let kept = Some(Kept { route: Arc::clone(&route), uses: 0, procedure, line, durable, callbacks, weight });
         let place = match self.free.pop() {
             Some(place) => {
                 if let Some(empty) = self.kept.get_mut(place as usize) {
@@ -90,15 +95,20 @@ impl Routes {
         }
     }
 
-    /// Drops every unused route.
+    /// Drops every unused route; those of its callbacks go with the next sweep.
     pub fn sweep(&mut self) {
+        let mut held = Vec::new();
         for (place, slot) in self.kept.iter_mut().enumerate() {
             if slot.as_ref().is_some_and(|kept| kept.uses == 0)
                 && let Some(kept) = slot.take()
             {
                 self.index.remove(&kept.route);
                 self.free.push(u32::try_from(place).unwrap_or(NONE));
+                held.extend(kept.callbacks);
             }
+        }
+        for callback in held {
+            self.let_go(callback.route);
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::codec::{Malformed, Reader, Writer};
 use crate::record::name;
-use antiphon_protocol::{Backoff, Durability, Priority, Route, defaults};
+use alloc::vec::Vec;
+use antiphon_protocol::{Backoff, Callback, CallbackOn, Durability, Group, GroupKind, Priority, Route, defaults};
 
 const TENANT: u8 = 1;
 const DURABILITY: u8 = 2;
@@ -18,6 +19,9 @@ const LANE: u8 = 8;
 const CONCURRENCY: u8 = 16;
 const LABELS: u8 = 32;
 const SLOTS: u8 = 64;
+const CALLBACKS: u8 = 1;
+const GROUP: u8 = 2;
+const CANCEL_REST: u8 = 4;
 
 /// Whatever has its default value takes no bytes.
 pub(crate) fn encode_route(route: &Route, to: &mut Writer<'_>) {
@@ -27,6 +31,9 @@ pub(crate) fn encode_route(route: &Route, to: &mut Writer<'_>) {
     more |= if route.concurrency == defaults::CONCURRENCY { 0 } else { CONCURRENCY };
     more |= if route.labels.is_empty() { 0 } else { LABELS };
     more |= if route.slots == defaults::CALL_SLOTS { 0 } else { SLOTS };
+    more |= if route.callbacks.is_empty() { 0 } else { CALLBACKS };
+    more |= if route.group.is_some() { GROUP } else { 0 };
+    more |= if route.group.is_some_and(|group| group.cancel_rest) { CANCEL_REST } else { 0 };
     let mut flags = 0;
     for (on, flag) in [
         (route.tenant.is_some(), TENANT),
@@ -73,9 +80,49 @@ pub(crate) fn encode_route(route: &Route, to: &mut Writer<'_>) {
     if more & SLOTS != 0 {
         to.u8(route.slots);
     }
+    if !route.callbacks.is_empty() {
+        encode_callbacks(&route.callbacks, to);
+    }
+    if let Some(group) = &route.group {
+        let (number, count) = match group.kind {
+            GroupKind::All => (0, 0),
+            GroupKind::First(count) => (1, count),
+            GroupKind::Settled => (2, 0),
+        };
+        to.u8(number);
+        to.u32(count);
+    }
+}
+
+/// How many, then each; at most 255, which is far above how many are taken.
+pub(crate) fn encode_callbacks(callbacks: &[Callback], to: &mut Writer<'_>) {
+    to.u8(u8::try_from(callbacks.len()).unwrap_or(u8::MAX));
+    for callback in callbacks.iter().take(usize::from(u8::MAX)) {
+        to.u8(callback.on as u8);
+        encode_route(&callback.route, to);
+    }
 }
 
 pub(crate) fn decode_route(from: &mut Reader<'_>) -> Result<Route, Malformed> {
+    decode_route_within(defaults::CALLBACK_DEPTH_MAX, from)
+}
+
+pub(crate) fn decode_callbacks(from: &mut Reader<'_>) -> Result<Vec<Callback>, Malformed> {
+    decode_callbacks_within(defaults::CALLBACK_DEPTH_MAX, from)
+}
+
+/// Reading goes as deep as routes may nest, and no deeper.
+fn decode_callbacks_within(depth: u8, from: &mut Reader<'_>) -> Result<Vec<Callback>, Malformed> {
+    let depth = depth.checked_sub(1).ok_or(Malformed)?;
+    let mut callbacks = Vec::new();
+    for _ in 0..from.u8()? {
+        let on = CallbackOn::from_number(from.u8()?).ok_or(Malformed)?;
+        callbacks.push(Callback { on, route: decode_route_within(depth, from)? });
+    }
+    Ok(callbacks)
+}
+
+fn decode_route_within(depth: u8, from: &mut Reader<'_>) -> Result<Route, Malformed> {
     let flags = from.u8()?;
     let more = if flags & MORE != 0 { from.u8()? } else { 0 };
     let mut route = Route::new(name(from)?);
@@ -109,6 +156,18 @@ pub(crate) fn decode_route(from: &mut Reader<'_>) -> Result<Route, Malformed> {
     }
     if more & SLOTS != 0 {
         route.slots = from.u8()?;
+    }
+    if more & CALLBACKS != 0 {
+        route.callbacks = decode_callbacks_within(depth, from)?;
+    }
+    if more & GROUP != 0 {
+        let kind = match (from.u8()?, from.u32()?) {
+            (0, _) => GroupKind::All,
+            (1, count) => GroupKind::First(count),
+            (2, _) => GroupKind::Settled,
+            _ => return Err(Malformed),
+        };
+        route.group = Some(Group { kind, cancel_rest: more & CANCEL_REST != 0 });
     }
     Ok(route)
 }

@@ -5,6 +5,7 @@ use crate::call::gate_of;
 use crate::call::{AWAITED, DURABLE};
 use crate::effect::{Body, Effect, Effects, Ending, Gate, Handle, Peer, Reason, Role, Urgency};
 use crate::record::{Record, Settled, Submitted};
+use crate::tail::Ties;
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use antiphon_protocol::{State, Tag};
@@ -21,6 +22,7 @@ pub(crate) enum Verdict {
 impl Engine {
     /// Settles a call. Its place in line must have been left, and its lease either ended or left to stop.
     pub(crate) fn settle(&mut self, index: u32, state: State, verdict: Verdict, effects: &mut impl Effects) {
+        self.discount_unsettled(index);
         let call = self.calls.get_mut(index);
         assert!(!call.state.is_settled() && state.is_settled(), "a terminal state never changes");
         let (before, old) = (call.state, call.handle);
@@ -32,7 +34,6 @@ impl Engine {
             Verdict::Told(bytes) => (bytes, 0),
             Verdict::Decided(reason) => (if state == State::Dead { call.bytes } else { 0 }, reason as u8),
         };
-        self.unsettled -= 1;
         self.counters.settled += 1;
         let procedure = self.procedure_of(index);
         let counts = self.procedures.get_mut(procedure);
@@ -43,6 +44,7 @@ impl Engine {
         self.record_settled(index, old, verdict, effects);
         self.strike_deadline(index);
         self.deliver(index, effects);
+        self.make_callbacks(index, effects);
         self.keep_settled(index, procedure, effects);
     }
 
@@ -51,8 +53,10 @@ impl Engine {
         let told = matches!(verdict, Verdict::Told(_));
         let body = if told { Body::Command } else { Body::None };
         let handle = if self.calls.get(index).has(DURABLE) {
-            let record = Record::Settled(Cow::Owned(self.settled(index)));
-            effects.record(&record, body, Role::Base, Urgency::Now)
+            let mut settled = self.settled(index);
+            // Callbacks that a crash cuts off behind this record are made again from it.
+            settled.ties.made = false;
+            effects.record(&Record::Settled(Cow::Owned(settled)), body, Role::Base, Urgency::Now)
         } else if told {
             effects.store(body)
         } else {
@@ -111,7 +115,7 @@ impl Engine {
             revives: extra.and_then(|extra| extra.revives),
             progress: self.progress(index),
             history: extra.map_or_else(Vec::new, |extra| extra.history.clone()),
-            ties: extra.and_then(|extra| extra.ties.as_deref().cloned()).unwrap_or_default(),
+            ties: self.ties(index),
         }
     }
 
@@ -131,8 +135,17 @@ impl Engine {
             key: extra.and_then(|extra| extra.key.clone()),
             progress: self.progress(index),
             history: extra.map_or_else(Vec::new, |extra| extra.history.clone()),
-            ties: extra.and_then(|extra| extra.ties.as_deref().cloned()).unwrap_or_default(),
+            ties: self.ties(index),
         }
+    }
+
+    fn ties(&self, index: u32) -> Ties {
+        let extra = self.calls.extra(index);
+        let added = extra.map_or(&[][..], |extra| extra.callbacks.as_slice());
+        let mut ties = extra.and_then(|extra| extra.ties.as_deref().cloned()).unwrap_or_default();
+        ties.callbacks = added.iter().map(|planned| self.callback_of(*planned)).collect();
+        ties.made = self.calls.get(index).state.is_settled() && self.planned(index).next().is_some();
+        ties
     }
 
     /// Whether nobody but the caller that awaits it knows of this call.

@@ -4,19 +4,31 @@ use crate::call::Attempt;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::inbox::InboxKey;
 use crate::record::name;
+use crate::route_codec::{decode_callbacks, encode_callbacks};
 use alloc::vec::Vec;
-use antiphon_protocol::{CallId, CallerId, Code, Key, Tag};
+use antiphon_protocol::{CallId, Callback, CallerId, Code, Key, Tag};
 
 const HAS_INBOX: u8 = 1;
 const NAMED_INBOX: u8 = 2;
 const HAS_KEY: u8 = 4;
 const REVIVES: u8 = 8;
 const HAS_HISTORY: u8 = 16;
+
 const TIED: u8 = 32;
 
 /// What a call hangs together with.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Ties {
+    /// The call whose callback it is.
+    pub cause: Option<CallId>,
+    /// Callbacks that were added to those of its route.
+    pub callbacks: Vec<Callback>,
+    /// Its callbacks stand in the journal by themselves: replay makes none of them again.
+    pub made: bool,
+    /// The groups that it is a child of, and its place in each.
+    pub groups: Vec<(CallId, u32)>,
+    /// A group that gets no more children.
+    pub sealed: bool,
     /// Its ordering key, and the number under which it joined its lane; 0 until it has.
     pub ordering: Option<(Key, u64)>,
     /// Its concurrency key.
@@ -25,6 +37,11 @@ pub struct Ties {
     pub parent: Option<CallId>,
 }
 
+const CAUSE: u8 = 1;
+const CALLBACKS: u8 = 2;
+const MADE: u8 = 4;
+const GROUPS: u8 = 8;
+const SEALED: u8 = 16;
 const ORDERED: u8 = 32;
 const CONCURRENT: u8 = 64;
 const CHILD: u8 = 128;
@@ -32,10 +49,28 @@ const CHILD: u8 = 128;
 impl Ties {
     fn encode(&self, to: &mut Writer<'_>) {
         let mut flags = 0;
+        flags |= if self.cause.is_some() { CAUSE } else { 0 };
+        flags |= if self.callbacks.is_empty() { 0 } else { CALLBACKS };
+        flags |= if self.made { MADE } else { 0 };
+        flags |= if self.groups.is_empty() { 0 } else { GROUPS };
+        flags |= if self.sealed { SEALED } else { 0 };
         flags |= if self.ordering.is_some() { ORDERED } else { 0 };
         flags |= if self.concurrency.is_some() { CONCURRENT } else { 0 };
         flags |= if self.parent.is_some() { CHILD } else { 0 };
         to.u8(flags);
+        if let Some(cause) = self.cause {
+            to.bytes(&cause.to_bytes());
+        }
+        if !self.callbacks.is_empty() {
+            encode_callbacks(&self.callbacks, to);
+        }
+        if !self.groups.is_empty() {
+            to.u8(u8::try_from(self.groups.len()).unwrap_or(u8::MAX));
+            for (group, place) in self.groups.iter().take(usize::from(u8::MAX)) {
+                to.bytes(&group.to_bytes());
+                to.u32(*place);
+            }
+        }
         if let Some((key, turn)) = &self.ordering {
             to.u64(*turn);
             to.text(key.as_str());
@@ -50,7 +85,16 @@ impl Ties {
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let flags = from.u8()?;
-        let mut ties = Self::default();
+        let cause = if flags & CAUSE != 0 { Some(CallId::from_bytes(from.array()?)) } else { None };
+        let callbacks = if flags & CALLBACKS != 0 { decode_callbacks(from)? } else { Vec::new() };
+        let mut groups = Vec::new();
+        if flags & GROUPS != 0 {
+            for _ in 0..from.u8()? {
+                groups.push((CallId::from_bytes(from.array()?), from.u32()?));
+            }
+        }
+        let mut ties = Self { cause, callbacks, made: flags & MADE != 0, groups, ..Self::default() };
+        ties.sealed = flags & SEALED != 0;
         if flags & ORDERED != 0 {
             let turn = from.u64()?;
             ties.ordering = Some((key(from)?, turn));

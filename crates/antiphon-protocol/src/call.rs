@@ -59,6 +59,9 @@ pub struct Keys {
     /// The call within which this one was made.
     #[serde(default)]
     pub parent: Option<CallId>,
+    /// The group that it is a child of.
+    #[serde(default)]
+    pub group: Option<CallId>,
 }
 
 impl Keys {

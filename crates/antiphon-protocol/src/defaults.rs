@@ -60,3 +60,11 @@ pub const HTTP: &str = "127.0.0.1:7401";
 pub const DATA_DIRECTORY: &str = "./antiphon-data";
 /// A connection that sends nothing for this long is pinged; after twice this long it is closed.
 pub const HEARTBEAT_MS: u32 = 15_000;
+/// How many callbacks a call may have, theirs included.
+pub const CALLBACKS_MAX: u8 = 16;
+/// How deep callbacks may follow each other.
+pub const CALLBACK_DEPTH_MAX: u8 = 8;
+/// How many children a group may have.
+pub const GROUP_CHILDREN_MAX: u32 = 100_000;
+/// How long a group may stay unsealed.
+pub const GROUP_UNSEALED_MS: u64 = 3_600_000;

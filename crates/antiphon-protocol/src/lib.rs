@@ -7,9 +7,11 @@
 extern crate alloc;
 
 mod call;
+mod callback;
 mod code;
 pub mod defaults;
 mod explain;
+mod group;
 mod id;
 mod inspect;
 mod name;
@@ -20,8 +22,10 @@ mod route;
 mod state;
 
 pub use call::{Call, Keys, Start};
+pub use callback::{Callback, CallbackError, CallbackOn};
 pub use code::Code;
 pub use explain::{Cause, Explanation, Standing};
+pub use group::{Group, GroupCounts, GroupKind};
 pub use id::{CallId, CallerId, Epoch, IncarnationId, LeaseTag, ParseCallIdError, Tag};
 pub use inspect::{
     Answer, AttemptRecord, BrokerStatus, CallFilter, CallStatus, CancelAnswer, Knowledge, ProcedureStatus, Query,

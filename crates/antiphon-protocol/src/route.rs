@@ -1,6 +1,7 @@
 //! A route: everything about a call that many calls share, so that it is sent, kept and looked up once.
 
-use crate::{Name, defaults};
+use crate::callback::NO_CALLBACKS;
+use crate::{Callback, Group, Name, defaults};
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,12 @@ pub struct Route {
     /// How many slots of its worker it takes; 1 to 64.
     #[serde(default = "slots", skip_serializing_if = "is_default_slots")]
     pub slots: u8,
+    /// What is called with the outcome.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub callbacks: Vec<Callback>,
+    /// What makes it a group: then no procedure runs, and the name is for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
 }
 
 impl Route {
@@ -68,6 +75,8 @@ impl Route {
             concurrency: defaults::CONCURRENCY,
             labels: Vec::new(),
             slots: defaults::CALL_SLOTS,
+            callbacks: NO_CALLBACKS,
+            group: None,
         }
     }
 

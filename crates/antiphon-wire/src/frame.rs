@@ -4,8 +4,8 @@
 use crate::cursor::Cursor;
 use crate::handshake::{Hello, Refusal, Welcome};
 use crate::kind::{
-    ABANDONED, CHILD, CHUNKED, CONCURRENT, FAILED, KEYED, LAST, MORE_KEYS, ORDERED, RESENT, START_AT, START_IN, TRACED,
-    WANTS,
+    ABANDONED, CHILD, CHUNKED, CONCURRENT, FAILED, GROUPED, KEYED, LAST, MORE_KEYS, ORDERED, RESENT, START_AT,
+    START_IN, TRACED, WANTS,
 };
 use crate::limits::{BATCH_MAX, DEPTH_MAX, ROUTES_MAX};
 use crate::{FrameError, Kind};
@@ -257,13 +257,14 @@ fn keys(cursor: &mut Cursor<'_>, flags: u8) -> Result<Keys, FrameError> {
         text => Some(Box::from(text)),
     };
     let more = if flags & MORE_KEYS == 0 { 0 } else { cursor.u8()? };
-    if more & !(ORDERED | CONCURRENT | CHILD) != 0 {
+    if more & !(GROUPED | ORDERED | CONCURRENT | CHILD) != 0 {
         return Err(FrameError::Field("keys"));
     }
+    let group = if more & GROUPED == 0 { None } else { Some(cursor.call_id()?) };
     let ordering = if more & ORDERED == 0 { None } else { Some(key(cursor, "ordering key")?) };
     let concurrency = if more & CONCURRENT == 0 { None } else { Some(key(cursor, "concurrency key")?) };
     let parent = if more & CHILD == 0 { None } else { Some(cursor.call_id()?) };
-    Ok(Keys { idempotency, trace, ordering, concurrency, parent })
+    Ok(Keys { idempotency, trace, ordering, concurrency, parent, group })
 }
 
 fn key(cursor: &mut Cursor<'_>, field: &'static str) -> Result<Key, FrameError> {

@@ -145,6 +145,8 @@ pub const ORDERED: u8 = 0x02;
 pub const CONCURRENT: u8 = 0x04;
 /// Of that byte: the call within which this one was made.
 pub const CHILD: u8 = 0x08;
+/// Of that byte: the id of a group.
+pub const GROUPED: u8 = 0x01;
 /// On an outcome: a failure rather than a reply.
 pub const FAILED: u8 = 0x01;
 /// On a lease: a trace context follows the fixed fields.

@@ -2,7 +2,7 @@
 
 use antiphon_engine::InboxKey;
 use antiphon_engine::{Kind, Progress, Record, Submitted, Ties};
-use antiphon_protocol::{CallId, CallerId, Epoch, IncarnationId, Key, LeaseTag, Name, Route};
+use antiphon_protocol::{CallId, Callback, CallbackOn, CallerId, Epoch, IncarnationId, Key, LeaseTag, Name, Route};
 use proptest::prelude::*;
 use std::borrow::Cow;
 
@@ -55,6 +55,7 @@ fn what_a_call_hangs_together_with_ends_its_record() {
         ordering: Some((Key::new("o").unwrap(), 258)),
         concurrency: Some(Key::new("c").unwrap()),
         parent: Some(CallId::from_bytes([6; 16])),
+        ..Ties::default()
     };
     tied.route.lane = Some(Name::from_static("l"));
     tied.route.concurrency = 3;
@@ -75,6 +76,48 @@ fn what_a_call_hangs_together_with_ends_its_record() {
     let record = Record::Submitted(Cow::Owned(tied));
     assert_eq!(head(&record), expected);
     assert_eq!(Record::decode(2, [9; 16], &expected), Ok(record));
+}
+
+#[test]
+fn a_tied_record_has_these_bytes() {
+    let mut record = submitted();
+    let plain = head(&Record::Submitted(Cow::Owned(record.clone())));
+    let callback = Callback { on: CallbackOn::Failure, route: Route::new(Name::from_static("r")) };
+    record.route.callbacks = vec![callback.clone()];
+    record.ties = Ties {
+        cause: Some(CallId::from_bytes([4; 16])),
+        callbacks: vec![callback.clone()],
+        made: true,
+        groups: vec![(CallId::from_bytes([5; 16]), 6)],
+        sealed: true,
+        ..Ties::default()
+    };
+    let nested = [2, 0, 1, 0, b'r', 4, 3, 0];
+    let mut expected = vec![128, 1];
+    expected.extend_from_slice(&plain[1..9]);
+    expected.push(1);
+    expected.extend_from_slice(&nested);
+    let tail = plain.len() - 25;
+    expected.extend_from_slice(&plain[9..tail]);
+    expected.push(1 | 32);
+    expected.extend_from_slice(&plain[tail + 1..]);
+    expected.push(31);
+    expected.extend_from_slice(&[4; 16]);
+    expected.push(1);
+    expected.extend_from_slice(&nested);
+    expected.push(1);
+    expected.extend_from_slice(&[5; 16]);
+    expected.extend_from_slice(&[6, 0, 0, 0]);
+    assert_eq!(head(&Record::Submitted(Cow::Owned(record))), expected);
+    let added = Record::CallbackAdded { id: CallId::from_bytes([9; 16]), callback: Cow::Owned(callback) };
+    let mut expected = vec![1];
+    expected.extend_from_slice(&nested);
+    assert_eq!(head(&added), expected);
+    let joined = Record::Joined { id: CallId::from_bytes([9; 16]), group: (CallId::from_bytes([5; 16]), 6) };
+    let mut expected = vec![5; 16];
+    expected.extend_from_slice(&[6, 0, 0, 0]);
+    assert_eq!(head(&joined), expected);
+    assert_eq!(head(&Record::Sealed { id: CallId::from_bytes([5; 16]) }), []);
 }
 
 #[test]
@@ -113,8 +156,11 @@ fn kinds_keep_their_numbers() {
         Kind::InboxRemoved,
         Kind::Horizon,
         Kind::Entombed,
+        Kind::CallbackAdded,
+        Kind::Joined,
+        Kind::Sealed,
     ];
-    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
 }
 
 proptest! {

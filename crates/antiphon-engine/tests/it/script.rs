@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! caller c | inbox billing | worker w slots=2 plain? | submit a [key=.. delay=.. deadline=.. attempts=.. idempotent
-//! at_most_once volatile detached accepted priority=.. tenant=.. for=c] | attach a for=c | acknowledge a for=c |
+//! at_most_once volatile detached accepted priority=.. tenant=.. for=c callback=x@value>y,z] | callback a x@failure | attach a for=c | acknowledge a for=c |
 //! cancel a | ok a | fail a | retry a [after=..] | bury a | release a | stopped a | extend a | close w | drain w | at 1s |
 //! explain a | restart
 //! ```
@@ -12,8 +12,8 @@ use antiphon_engine::{
     Replay, Role, Submit, Urgency,
 };
 use antiphon_protocol::{
-    CallId, CallerId, Code, HeldLease, IncarnationId, Key, LeaseTag, Name, Offer, OfferedProcedure, Priority, Route,
-    Start, State,
+    CallId, Callback, CallbackOn, CallerId, Code, HeldLease, IncarnationId, Key, LeaseTag, Name, Offer,
+    OfferedProcedure, Priority, Route, Start, State,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -46,8 +46,44 @@ pub struct Scribe {
     said: Vec<String>,
 }
 
+impl Scribe {
+    /// Whatever is read back is there still.
+    fn hold_body(&self, body: &Body) {
+        let from = match body {
+            Body::Stored(handle) => *handle,
+            Body::Told { told, .. } => match told.ending {
+                Ending::Stored(handle) => handle,
+                Ending::Decided(_) => return,
+            },
+            Body::None | Body::Command => return,
+        };
+        assert!(!self.released.contains(&from), "a body is read before it is released");
+    }
+}
+
+impl Scribe {
+    /// Where the call's first record of this kind stands.
+    pub fn position_of(&self, id: CallId, kind: u8) -> Option<usize> {
+        self.records.iter().position(|kept| kept.key == id.to_bytes() && kept.kind == kind)
+    }
+
+    /// The power went: nothing behind this record was written.
+    pub fn cut_behind(&mut self, position: usize) {
+        self.records.truncate(position + 1);
+        // What was to be released was not: releases are not written.
+        let kept: Vec<Handle> = self.records.iter().map(|kept| kept.handle).collect();
+        self.released.retain(|handle| !kept.contains(handle));
+    }
+
+    /// Every record of this call is gone.
+    pub fn forget(&mut self, id: CallId) {
+        self.records.retain(|kept| kept.key != id.to_bytes());
+    }
+}
+
 impl Effects for Scribe {
-    fn record(&mut self, record: &Record<'_>, _: Body, _: Role, urgency: Urgency) -> Handle {
+    fn record(&mut self, record: &Record<'_>, body: Body, _: Role, urgency: Urgency) -> Handle {
+        self.hold_body(&body);
         self.handles += 1;
         let mut head = Vec::new();
         record.encode(&mut head);
@@ -59,7 +95,8 @@ impl Effects for Scribe {
         handle
     }
 
-    fn store(&mut self, _: Body) -> Handle {
+    fn store(&mut self, body: Body) -> Handle {
+        self.hold_body(&body);
         self.handles += 1;
         Handle(self.handles | 1 << 63)
     }
@@ -97,6 +134,8 @@ pub struct World {
     pub ended: Vec<String>,
     pub holders: BTreeMap<String, String>,
     names: BTreeMap<CallId, String>,
+    /// Calls that the engine named.
+    ids: BTreeMap<String, CallId>,
     pub log: String,
 }
 
@@ -122,6 +161,7 @@ impl World {
             ended: Vec::new(),
             holders: BTreeMap::new(),
             names: BTreeMap::new(),
+            ids: BTreeMap::new(),
             log: String::new(),
         }
     }
@@ -140,7 +180,7 @@ impl World {
         let (verb, name) = (words.next().unwrap(), words.next().unwrap_or(""));
         let options: BTreeMap<&str, &str> = words.map(|word| word.split_once('=').unwrap_or((word, ""))).collect();
         let from = options.get("for").copied().unwrap_or("c");
-        let id = id_of(name);
+        let id = self.id(name);
         match verb {
             "at" => self.at(name),
             "caller" => self.open_caller(name, InboxKey::Anonymous(CallerId([name.as_bytes()[0]; 16]))),
@@ -160,6 +200,7 @@ impl World {
                 let standing = self.engine.explain(id).standing;
                 self.scribe.said.push(format!("{standing:?}"));
             }
+            "callback" => self.add_callback(name, line.split_whitespace().nth(2).unwrap()),
             "restart" => self.restart(),
             _ => self.report(verb, name, &options),
         }
@@ -197,7 +238,7 @@ impl World {
             schema: None,
         };
         let held = self.holders.iter().filter(|(_, holder)| *holder == name);
-        let held = held.map(|(call, _)| HeldLease { call: id_of(call), lease: self.grants[call].lease });
+        let held = held.map(|(call, _)| HeldLease { call: self.id(call), lease: self.grants[call].lease });
         let offer = Offer {
             incarnation: IncarnationId([name.as_bytes()[0]; 16]),
             name: Name::new(name).unwrap(),
@@ -221,12 +262,16 @@ impl World {
         if let Some(class) = get("priority") {
             route.priority = Priority::new(class.parse().unwrap()).unwrap();
         }
+        if let Some(callbacks) = get("callback") {
+            route.callbacks = callbacks.split(',').map(callback_of).collect();
+        }
         if get("volatile").is_some() {
             route.durability = Some(antiphon_protocol::Durability::Volatile);
         }
-        let route = self.engine.intern(&route).unwrap();
         let id = id_of(name);
         self.names.insert(id, name.to_owned());
+        self.name_callbacks(id, name, &route.callbacks);
+        let route = self.engine.intern(&route).unwrap();
         let submit = Submit {
             peer: self.callers[from],
             tag: 7,
@@ -244,6 +289,32 @@ impl World {
         };
         self.command(Command::Submit(submit));
         self.engine.release_route(route);
+    }
+
+    /// The callbacks of `a` are called `a>x`, theirs `a>x>y`.
+    fn name_callbacks(&mut self, cause: CallId, name: &str, callbacks: &[Callback]) {
+        for callback in callbacks {
+            let id = Callback::id(callback.on, &callback.route.procedure, cause);
+            let name = format!("{name}>{}", callback.route.procedure);
+            self.name_callbacks(id, &name, &callback.route.callbacks);
+            self.ids.insert(name.clone(), id);
+            self.names.insert(id, name);
+        }
+    }
+
+    fn add_callback(&mut self, name: &str, callback: &str) {
+        let callback = callback_of(callback);
+        let id = self.id(name);
+        self.name_callbacks(id, name, std::slice::from_ref(&callback));
+        self.engine.advance(self.now, 0, &mut self.scribe);
+        if let Err(refusal) = self.engine.add_callback(id, &callback, &mut self.scribe) {
+            self.scribe.said.push(format!("refused, {refusal:?}"));
+        }
+    }
+
+    /// The id of a call by its name in the script.
+    pub fn id(&self, name: &str) -> CallId {
+        self.ids.get(name).copied().unwrap_or_else(|| id_of(name))
     }
 
     fn close(&mut self, name: &str) {
@@ -273,7 +344,7 @@ impl World {
         } else {
             self.held(name)
         };
-        self.command(Command::Report { peer, lease, call: id_of(name), end });
+        self.command(Command::Report { peer, lease, call: self.id(name), end });
     }
 
     /// A crash and a new start: the engine is rebuilt from the records alone; no peer is connected any more.
@@ -289,6 +360,16 @@ impl World {
         }
         self.callers.clear();
         self.workers.clear();
+    }
+
+    /// Compaction goes over the whole journal once, as it stands.
+    pub fn sweep(&mut self) {
+        for kept in self.scribe.records.clone() {
+            self.engine.survive(kept.kind, kept.key, kept.handle, &mut self.scribe);
+        }
+        let released = &self.scribe.released;
+        self.scribe.records.retain(|kept| !released.contains(&kept.handle));
+        self.scribe.said.clear();
     }
 
     /// The record of a call's submission stands once more at the end of the journal, as compaction copies it.
@@ -370,6 +451,22 @@ impl World {
         let of = self.grants.iter().find(|(_, grant)| grant.lease == lease);
         of.map_or_else(|| "an older lease".to_owned(), |(name, _)| name.clone())
     }
+}
+
+/// `x@value>y`: the procedure, what it follows, and its own callback.
+fn callback_of(text: &str) -> Callback {
+    let (text, next) = text.split_once('>').map_or((text, None), |(text, next)| (text, Some(next)));
+    let (procedure, on) = text.split_once('@').unwrap_or((text, "outcome"));
+    let on = match on {
+        "outcome" => CallbackOn::Outcome,
+        "success" => CallbackOn::Success,
+        "failure" => CallbackOn::Failure,
+        "value" => CallbackOn::Value,
+        other => panic!("no callback follows {other}"),
+    };
+    let mut route = Route::new(Name::new(procedure).unwrap());
+    route.callbacks = next.map(callback_of).into_iter().collect();
+    Callback { on, route }
 }
 
 pub fn id_of(name: &str) -> CallId {

@@ -3,7 +3,7 @@
 use super::{Outbound, put_failure};
 use crate::Kind;
 use crate::handshake::{put_short_text, put_text};
-use crate::kind::{CHILD, CONCURRENT, KEYED, MORE_KEYS, ORDERED, RESENT, START_AT, START_IN};
+use crate::kind::{CHILD, CONCURRENT, GROUPED, KEYED, MORE_KEYS, ORDERED, RESENT, START_AT, START_IN};
 use crate::limits::TRACE_BYTES_MAX;
 use antiphon_broker::{Report, Submission, Wants};
 use antiphon_protocol::{CallId, Keys, LeaseTag, Offer, Query, Route, Settlement, Start, Tag};
@@ -45,6 +45,9 @@ impl Outbound {
                 put_text(out, carried(keys.trace.as_deref()).unwrap_or(""), TRACE_BYTES_MAX);
                 if more != 0 {
                     out.put_u8(more);
+                }
+                if let Some(group) = keys.group {
+                    out.put_slice(&group.to_bytes());
                 }
                 for key in keys.ordering.iter().chain(&keys.concurrency) {
                     put_short_text(out, key.as_str());
@@ -123,6 +126,7 @@ impl Outbound {
 /// What the keys of a submission say beside those that always follow.
 fn more_keys(keys: &Keys) -> u8 {
     let mut more = 0;
+    more |= if keys.group.is_some() { GROUPED } else { 0 };
     more |= if keys.ordering.is_some() { ORDERED } else { 0 };
     more |= if keys.concurrency.is_some() { CONCURRENT } else { 0 };
     more |= if keys.parent.is_some() { CHILD } else { 0 };

@@ -136,13 +136,14 @@ fn frames_of_callers_keep_their_bytes() {
         ordering: Some(Key::new("o").unwrap()),
         concurrency: Some(Key::new("c").unwrap()),
         parent: Some(ID),
+        group: Some(ID),
         ..Keys::default()
     };
     check(
         true,
         |out| out.submit(9, 2, &submission(Some(Box::new(keys)), Start::Now)),
-        "45000000 11 49 0900000000000000 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 02000000 8813000000000000
-         00 0000 0e 01 6f 01 63 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 02 02000000 3430",
+        "55000000 11 49 0900000000000000 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 02000000 8813000000000000
+         00 0000 0f c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 01 6f 01 63 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 02 02000000 3430",
         "ordering: Some(Key(\"o\")), concurrency: Some(Key(\"c\")), parent: Some(",
     );
     check(
