@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! caller c | inbox billing | worker w slots=2 plain? | submit a [key=.. delay=.. deadline=.. attempts=.. idempotent
-//! at_most_once volatile detached accepted priority=.. tenant=.. for=c callback=x@value>y,z] | callback a x@failure | attach a for=c | acknowledge a for=c |
-//! cancel a | ok a | fail a | retry a [after=..] | bury a | release a | stopped a | extend a | close w | drain w | at 1s |
+//! at_most_once volatile detached accepted priority=.. tenant=.. for=c callback=x@value>y,z] | callback a x@failure |
+//! attach a for=c | acknowledge a for=c | cancel a | ok a | fail a | retry a [after=..] | bury a | release a | stopped a | extend a | close w | drain w | at 1s |
 //! explain a | restart
 //! ```
 
