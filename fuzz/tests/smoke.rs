@@ -1,56 +1,54 @@
-//! Every target with some thousand inputs from a fixed seed, so that a plain test run finds the coarse mistakes.
+//! Every target with the committed corpus, and with some ten thousand changes of it from a fixed seed, so that a plain test
+//! run finds the coarse mistakes. `ANTIPHON_PROVE_EXECUTIONS` sets how many, over all targets.
 
-/// splitmix64 (Steele, Lea and Flood, 2014).
-struct Random(u64);
+use antiphon_fuzz::{Corpus, Random, Target, target};
 
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Up to `max` bytes, small numbers more often than large ones: lengths and counts are small numbers.
-    fn bytes(&mut self, max: u64) -> Vec<u8> {
-        let count = self.next() % (max + 1);
-        let byte = |random: u64| if random & 0x300 == 0 { random as u8 } else { (random % 7) as u8 };
-        (0..count).map(|_| byte(self.next())).collect()
-    }
+fn executions() -> u64 {
+    let number = std::env::var("ANTIPHON_PROVE_EXECUTIONS");
+    number.map_or(200_000, |number| number.parse().expect("a number of executions"))
 }
 
-fn run(target: fn(&[u8]), seed: u64, times: u32, max: u64) {
-    let mut random = Random(seed);
-    for _ in 0..times {
-        target(&random.bytes(max));
+fn run(name: &str) {
+    let target: &Target = target(name).expect("a target of that name");
+    let corpus = Corpus::load(target).expect("its corpus is committed");
+    corpus.inputs.iter().for_each(|input| (target.run)(input));
+    let mut random = Random(2_026);
+    for _ in 0..executions() * u64::from(target.share) / 1_000 {
+        (target.run)(&corpus.draw(&mut random));
     }
 }
 
 #[test]
 fn any_bytes_are_frames_or_an_error() {
-    run(antiphon_fuzz::frames, 1, 200_000, 200);
+    run("frames");
 }
 
 #[test]
 fn any_bytes_are_a_record_or_an_error() {
-    run(antiphon_fuzz::record, 2, 200_000, 150);
+    run("record");
+}
+
+#[test]
+fn any_bytes_are_control_data_or_an_error() {
+    run("control");
 }
 
 #[test]
 fn any_text_is_an_address_or_an_error() {
-    run(antiphon_fuzz::address, 3, 50_000, 60);
-    for text in ["antiphon://", "antiphon://[::1]:7400", "antiphon://h:99999", "h:1", "/", "antiphon+unix:///a b"] {
-        antiphon_fuzz::address(text.as_bytes());
-    }
+    run("address");
 }
 
 #[test]
 fn a_damaged_journal_opens_or_is_refused() {
-    let mut random = Random(4);
-    for _ in 0..400 {
-        // Damage anywhere in the first 64 KiB of up to 8 places.
-        let places = 1 + random.next() % 8;
-        let data: Vec<u8> = (0..places).flat_map(|_| (random.next() as u32).to_le_bytes()).collect();
-        antiphon_fuzz::journal(&data);
-    }
+    run("journal");
+}
+
+#[test]
+fn a_server_serves_on_whatever_its_clients_say() {
+    run("session");
+}
+
+#[test]
+fn a_client_ends_whatever_its_broker_says() {
+    run("client");
 }

@@ -61,7 +61,19 @@ const ROWS: &[Row] = &[
     row("antiphon-examples", &["antiphon", "antiphon-server"], &["antiphon-embedded"]),
     row("antiphon-bench", ALL, ALL),
     // Whatever decodes bytes that somebody else may have written.
-    row("antiphon-fuzz", &["antiphon-engine", "antiphon-journal", "antiphon-wire"], &["antiphon-protocol"]),
+    row(
+        "antiphon-fuzz",
+        &[
+            "antiphon-protocol",
+            "antiphon-engine",
+            "antiphon-journal",
+            "antiphon-broker",
+            "antiphon-embedded",
+            "antiphon-wire",
+            "antiphon-server",
+        ],
+        &[],
+    ),
     row("xtask", &[], &[]),
 ];
 

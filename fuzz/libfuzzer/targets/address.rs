@@ -1,4 +1,4 @@
-//! Drives `antiphon_fuzz::address` with coverage.
+//! Drives the target `address` with coverage; start it with `../corpus/address` as its corpus.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| antiphon_fuzz::address(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| (antiphon_fuzz::target("address").expect("it is a target").run)(data));

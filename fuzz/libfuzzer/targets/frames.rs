@@ -1,4 +1,4 @@
-//! Drives `antiphon_fuzz::frames` with coverage.
+//! Drives the target `frames` with coverage; start it with `../corpus/frames` as its corpus.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| antiphon_fuzz::frames(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| (antiphon_fuzz::target("frames").expect("it is a target").run)(data));

@@ -187,4 +187,19 @@ mod tests {
         assert!(toml::from_str::<Config>("dtaa = \"d\"").unwrap_err().to_string().contains("unknown field `dtaa`"));
         assert!(toml::from_str::<Config>("[limits]\nlease = 1").is_err());
     }
+    #[test]
+    fn any_text_is_a_configuration_or_an_error() {
+        let whole = "data = \"d\"\nlisten = [\"unix:/s\", \"127.0.0.1:0\"]\nhttp = \"none\"\n[limits]\nlease_ms = 500\n\
+                     connections_max = 9\n[journal]\nsegment_bytes = 65536\n";
+        let mut random = antiphon_fuzz::Random(7);
+        for _ in 0..3_000 {
+            let mut bytes = whole.as_bytes().to_vec();
+            antiphon_fuzz::mutate(&mut random, &mut bytes, b"= 99999999999999999999 -1 1e9 [[limits]]");
+            let text = String::from_utf8_lossy(&bytes);
+            if let Ok(config) = toml::from_str::<Config>(&text) {
+                // A number out of range is refused in words.
+                drop(driver(None, &config.limits, &config.journal));
+            }
+        }
+    }
 }
