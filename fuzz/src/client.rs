@@ -113,6 +113,7 @@ async fn converse(address: Address) {
         incarnation: IncarnationId([1; 16]),
         name: Name::from_static("w"),
         procedures: vec![offered],
+        labels: Vec::new(),
         slots: 4,
         held: Vec::new(),
     };

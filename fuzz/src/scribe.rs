@@ -96,6 +96,7 @@ impl Choices<'_> {
             name: Name::from_static("w"),
             procedures: (0..count).map(|_| offered(self)).collect(),
             slots: self.number() as u32,
+            labels: (0..self.below(2)).map(|_| self.name()).collect(),
             held: (0..self.below(3)).map(|_| HeldLease { call: self.id(), lease: self.lease() }).collect(),
         }
     }
