@@ -48,7 +48,7 @@ pub enum Command {
     Ls(ls::Ls),
     /// Serve procedures with any program; list and drain workers
     Worker(worker::Worker),
-    /// Show queues: what waits, and who serves it
+    /// Show queues: what waits, and who serves it; set what they may hold
     #[command(subcommand)]
     Queue(queue::Queue),
     /// Look at dead letters, revive or purge them

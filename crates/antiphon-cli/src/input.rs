@@ -8,6 +8,23 @@ use std::io::{self, Read};
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Reads a size in bytes, such as `4096`, `64KiB`, `16MiB` or `2GiB`.
+pub fn size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let shift = match unit.trim() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return Err(format!("{text:?} is not a size: write it like 4096, 64KiB, 16MiB or 2GiB")),
+    };
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    number.ok_or_else(|| format!("{text:?} is not a size: write it like 4096, 64KiB, 16MiB or 2GiB"))
+}
+
 /// Reads a duration such as `500ms`, `5s`, `1m30s` or `2h`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed = SignedDuration::from_str(text.trim())

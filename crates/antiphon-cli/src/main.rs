@@ -16,6 +16,7 @@ mod explain;
 mod input;
 mod journal;
 mod leases;
+mod limit;
 mod ls;
 mod nearest;
 mod output;

@@ -3,7 +3,7 @@
 use crate::connection::Connection;
 use crate::ending::{Ending, NOT_KNOWN};
 use crate::output::{Format, Output, Row};
-use crate::{input, ls, nearest};
+use crate::{input, limit, ls, nearest};
 use antiphon_protocol::{CallFilter, Name, ProcedureStatus, State};
 use clap::Subcommand;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use serde_json::Value;
 /// Calls of each waiting state that `show` lists.
 const SHOWN: u32 = 10;
 
-/// Show queues
+/// Show queues, and set what they may hold
 #[derive(Debug, Subcommand)]
 pub enum Queue {
     /// List all queues
@@ -22,16 +22,22 @@ pub enum Queue {
         #[arg(value_parser = input::name)]
         procedure: Name,
     },
+    Limit(limit::Limit),
 }
 
 pub async fn run(arguments: Queue, url: Option<&str>, output: &Output) -> Result<(), Ending> {
     let connection = Connection::open(url).await?;
+    match arguments {
+        Queue::Ls => list(&procedures(&connection).await?, output),
+        Queue::Show { procedure } => show(&connection, &procedures(&connection).await?, &procedure, output).await,
+        Queue::Limit(arguments) => limit::run(arguments, &connection, output).await,
+    }
+}
+
+async fn procedures(connection: &Connection) -> Result<Vec<ProcedureStatus>, Ending> {
     let mut procedures = connection.procedures().await?;
     procedures.sort_by(|a, b| a.procedure.cmp(&b.procedure));
-    match arguments {
-        Queue::Ls => list(&procedures, output),
-        Queue::Show { procedure } => show(&connection, &procedures, &procedure, output).await,
-    }
+    Ok(procedures)
 }
 
 fn list(procedures: &[ProcedureStatus], output: &Output) -> Result<(), Ending> {

@@ -6,7 +6,7 @@ use antiphon_broker::{
     AcceptedMeans, Attach, Callbacks, CancelReach, Capabilities, Delay, Event, Fencing, Idempotency, Lease, LeasesOf,
     Ordering, Questions, Support,
 };
-use antiphon_engine::{Effect, Ending, Grant, Peer, Reason, Refusal};
+use antiphon_engine::{Bound, Effect, Ending, Grant, Peer, Reason, Refusal};
 use antiphon_protocol::{Code, Epoch, Failure, Outcome, Payload};
 
 /// The event for an effect, and to whom; `body` is what its handle stands for.
@@ -78,11 +78,25 @@ pub(crate) fn decided(reason: Reason) -> Failure {
     failure
 }
 
+fn queue_full(procedure: &str, bound: Bound, limit: u64) -> String {
+    let what = match bound {
+        Bound::Calls => "calls wait",
+        Bound::Bytes => "bytes of arguments wait",
+        Bound::TenantCalls => "calls of this tenant wait",
+        Bound::TenantBytes => "bytes of arguments of this tenant wait",
+    };
+    format!("as many {what} for {procedure} as may, {limit}: add workers or try again later")
+}
+
 /// A refusal, in words.
 pub(crate) fn refused(refusal: &Refusal) -> Failure {
     match refusal {
         Refusal::CallsFull { limit } => {
             let text = format!("the broker holds {limit} unsettled calls, its limit: add workers or try again later");
+            Failure::new(Code::ResourceExhausted, text).retry_after_ms(1_000)
+        }
+        Refusal::QueueFull { procedure, bound, limit } => {
+            let text = queue_full(procedure, *bound, *limit);
             Failure::new(Code::ResourceExhausted, text).retry_after_ms(1_000)
         }
         Refusal::RoutesFull { limit } => {

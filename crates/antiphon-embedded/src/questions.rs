@@ -1,11 +1,14 @@
 //! Questions of operators and late callers, answered from the engine; long lists over several pumps.
 
 use crate::driver::Driver;
+use crate::events::refused;
 use crate::output::SELF;
 use crate::{Outlet, bodies::Body, output};
 use antiphon_engine::{Command, Gate};
 use antiphon_journal::{Generation, Reserve};
-use antiphon_protocol::{Answer, BrokerStatus, CallFilter, CallId, CallStatus, Code, Failure, Knowledge, Query, Start};
+use antiphon_protocol::{
+    Answer, BrokerStatus, CallFilter, CallId, CallStatus, Code, Failure, Knowledge, Name, Query, Setting, Start,
+};
 
 /// Calls looked at per pump for a list: about a millisecond.
 const CALLS_A_PUMP: u32 = 20_000;
@@ -36,6 +39,7 @@ impl Driver {
             }
             Query::Revive { dead, id } => (Gate::Recorded, self.revive(dead, id)),
             Query::Purge(id) => (Gate::Recorded, self.purge(id)),
+            Query::Configure { procedure, changes } => (Gate::Recorded, self.configure(&procedure, &changes)),
             Query::Calls(_) => return,
         };
         let tip = self.journal.as_ref().map_or(0, |journal| journal.tip().as_u64());
@@ -105,6 +109,20 @@ impl Driver {
             Answer::Purged
         } else {
             not_dead(&self.engine.knowledge(id), id)
+        }
+    }
+
+    fn configure(&mut self, procedure: &Name, changes: &[(Setting, Option<u64>)]) -> Answer {
+        if let Err(Failure { code, message, .. }) = self.make_room(0, Reserve::Yes) {
+            return Answer::Refused { code, message };
+        }
+        let set = self.with(Generation::Young, None, |engine, _, output| engine.configure(procedure, changes, output));
+        match set {
+            Ok(settings) => Answer::Settings(settings),
+            Err(refusal) => {
+                let Failure { code, message, .. } = refused(&refusal);
+                Answer::Refused { code, message }
+            }
         }
     }
 

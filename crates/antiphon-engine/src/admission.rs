@@ -3,10 +3,11 @@
 use crate::Engine;
 use crate::call::{AWAITED, Call, DURABLE, NONE, gate_of};
 use crate::callback::{Planned, inherited};
-use crate::effect::{Body, Effect, Effects, Gate, Handle, Peer, Refusal, Role, Urgency};
+use crate::effect::{Body, Bound, Effect, Effects, Gate, Handle, Peer, Refusal, Role, Urgency};
 use crate::inbox::InboxKey;
 use crate::limits::{LINES_MAX, TIME_MS_MAX};
 use crate::record::Record;
+use crate::route::Places;
 use crate::session::Session;
 use crate::tail::Ties;
 use alloc::borrow::Cow;
@@ -85,12 +86,13 @@ impl Engine {
 
     /// Numbers a route that is not known, with its procedure, tenant and line, whatever the limits say.
     pub(crate) fn keep_route(&mut self, route: &Route) -> u32 {
-        let procedure = self.procedures.open(&route.procedure);
+        let procedure = self.procedures.open(&route.procedure, &self.limits);
         let tenant = self.routes.tenant(route.tenant.as_ref());
         let queue = &mut self.procedures.get_mut(procedure).queue;
         let before = queue.lines();
         let line = queue.line(route.priority.class(), tenant);
         self.lines += queue.lines() - before;
+        let account = self.accounts.open(procedure, tenant);
         let durable = self.durable_by(route);
         let mut callbacks = alloc::vec::Vec::with_capacity(route.callbacks.len());
         for callback in &route.callbacks {
@@ -99,7 +101,7 @@ impl Engine {
             self.routes.hold(place);
             callbacks.push(Planned { on: callback.on, route: place });
         }
-        self.routes.insert(route, procedure, line, durable, callbacks)
+        self.routes.insert(route, Places { procedure, line, account }, durable, callbacks)
     }
 
     fn durable_by(&self, route: &Route) -> bool {
@@ -150,6 +152,9 @@ impl Engine {
         if !self.has_room_for(self.routes.get(submit.route).weight + added) {
             return Some(Refusal::CallsFull { limit: self.limits.calls_max });
         }
+        if let Some(refusal) = self.queue_refusal(submit) {
+            return Some(refusal);
+        }
         if submit.key.is_some() && self.keyed.len() >= self.limits.keys_max as usize {
             return Some(Refusal::KeysFull { limit: self.limits.keys_max });
         }
@@ -163,6 +168,22 @@ impl Engine {
         };
         let full = inbox.open as usize + inbox.outstanding.len() >= limit as usize;
         (full && submit.wants_outcome).then_some(Refusal::InboxFull { inbox: inbox_name, limit })
+    }
+
+    /// Whether the procedure's queue, or its tenant's part of it, is as full as it may be.
+    fn queue_refusal(&self, submit: &Submit) -> Option<Refusal> {
+        let route = self.routes.get(submit.route);
+        let it = self.procedures.get(route.procedure);
+        let (all, own, terms, bytes) =
+            (it.waiting, self.accounts.get(route.account), &it.terms, u64::from(submit.bytes));
+        let bounds = [
+            (all.calls + 1, terms.queued_max, Bound::Calls),
+            (all.bytes + bytes, terms.queued_bytes_max, Bound::Bytes),
+            (own.calls + 1, terms.tenant_queued_max, Bound::TenantCalls),
+            (own.bytes + bytes, terms.tenant_queued_bytes_max, Bound::TenantBytes),
+        ];
+        let (_, limit, bound) = bounds.into_iter().find(|(would_be, limit, _)| would_be > limit)?;
+        Some(Refusal::QueueFull { procedure: it.name.clone(), bound, limit })
     }
 
     fn refuse(&mut self, submit: &Submit, refusal: Refusal, effects: &mut impl Effects) {
@@ -303,6 +324,9 @@ impl Engine {
         let (state, at_ms, route) = (call.state, call.at_ms, call.route);
         let procedure = self.routes.get(route).procedure;
         self.procedures.get_mut(procedure).count(state, 1);
+        if matches!(state, State::Scheduled | State::Ready) {
+            self.begin_wait(index);
+        }
         match state {
             State::Scheduled => self.scheduled.push(at_ms, index, stamp),
             State::Ready => self.enqueue(index),

@@ -1,8 +1,10 @@
 //! What is counted along the way, counted anew from the calls: the two must agree at any time.
 
 use crate::Engine;
+use crate::waiting::Waiting;
 use alloc::format;
 use alloc::string::String;
+use antiphon_protocol::State;
 
 impl Engine {
     /// Compares every running count with what it counts. For tests: it looks at every call.
@@ -23,6 +25,29 @@ impl Engine {
         }
         if reserved != self.reserved {
             return Err(format!("{reserved} calls are reserved, {} are counted", self.reserved));
+        }
+        self.audit_waiting()
+    }
+
+    fn audit_waiting(&self) -> Result<(), String> {
+        let mut of_procedures = alloc::vec![Waiting::default(); self.procedures.len() as usize];
+        let mut of_accounts = alloc::vec![Waiting::default(); self.accounts.len()];
+        let all = (0..self.calls.end()).filter_map(|index| self.calls.slot(index));
+        for call in all.filter(|call| matches!(call.state, State::Scheduled | State::Ready)) {
+            let route = self.routes.get(call.route);
+            let account = of_accounts.get_mut(route.account as usize);
+            let procedure = of_procedures.get_mut(route.procedure as usize);
+            account.into_iter().chain(procedure).for_each(|sum| sum.add(call.bytes));
+        }
+        for (procedure, sum) in self.procedures.iter().zip(of_procedures) {
+            if procedure.waiting != sum {
+                return Err(format!("{sum:?} of {}, {:?} is counted", procedure.name, procedure.waiting));
+            }
+        }
+        for (account, sum) in (0..).zip(of_accounts) {
+            if self.accounts.get(account) != sum {
+                return Err(format!("{sum:?} of one tenant, {:?} is counted", self.accounts.get(account)));
+            }
         }
         Ok(())
     }

@@ -97,6 +97,7 @@ impl Engine {
             }
             let procedure = self.procedure_of(due.index);
             self.procedures.get_mut(procedure).count(State::Scheduled, -1);
+            self.end_wait(due.index);
             let call = self.calls.get_mut(due.index);
             call.state = State::Ready;
             call.lease = NONE;

@@ -25,6 +25,9 @@ impl Engine {
         if kind == Kind::InboxOpened as u8 {
             return self.inbox_record(at, effects);
         }
+        if kind == Kind::Configured as u8 {
+            return self.settings_record(at, effects);
+        }
         let Some(index) = self.calls.find(CallId::from_bytes(key)) else { return false };
         let call = self.calls.get(index);
         if !call.has(DURABLE) {

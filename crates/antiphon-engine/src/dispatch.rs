@@ -209,6 +209,7 @@ impl Engine {
         let token = self.next_token();
         let ends_ms = monotonic_ms + u64::from(self.limits.lease_ms);
         let procedure = self.procedure_of(index);
+        self.end_wait(index);
         let call = self.calls.get_mut(index);
         call.started = call.started.saturating_add(1);
         call.state = State::Leased;

@@ -202,12 +202,27 @@ impl Reason {
     }
 }
 
+/// What a full queue has as many of as it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// Calls that wait.
+    Calls,
+    /// Bytes of their arguments.
+    Bytes,
+    /// Calls of one tenant that wait.
+    TenantCalls,
+    /// Bytes of their arguments.
+    TenantBytes,
+}
+
 /// Why a submission or an attach is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Refusal {
     /// The broker holds as many unsettled calls as it may.
     CallsFull { limit: u32 },
+    /// As much of the procedure waits as may.
+    QueueFull { procedure: Name, bound: Bound, limit: u64 },
     /// The broker knows as many different routes as it may.
     RoutesFull { limit: u32 },
     /// A newer session of the same inbox has taken over.

@@ -36,12 +36,16 @@ mod schedule;
 mod session;
 mod settle;
 mod tail;
+mod terms;
+mod waiting;
 mod worker;
 
 pub use admission::Submit;
 pub use call::Attempt;
 pub use codec::Malformed;
-pub use effect::{Body, Effect, Effects, Ending, Gate, Grant, Handle, Peer, Reason, Refusal, Role, Told, Urgency};
+pub use effect::{
+    Body, Bound, Effect, Effects, Ending, Gate, Grant, Handle, Peer, Reason, Refusal, Role, Told, Urgency,
+};
 pub use inbox::InboxKey;
 pub use limits::Limits;
 pub use record::{Kind, Progress, Record, Settled, Submitted};
@@ -61,6 +65,7 @@ use procedure::Procedures;
 use route::Routes;
 use schedule::Agenda;
 use session::Session;
+use waiting::Accounts;
 use worker::Workers;
 
 /// The time, as the shell reads it: leases, timeouts and delays go by the monotonic clock, retention by the wall
@@ -184,6 +189,7 @@ pub struct Engine {
     calls: Calls,
     routes: Routes,
     procedures: Procedures,
+    accounts: Accounts,
     workers: Workers,
     leases: Leases,
     inboxes: Inboxes,
@@ -227,6 +233,7 @@ impl Engine {
             calls: Calls::new(seed),
             routes: Routes::default(),
             procedures: Procedures::default(),
+            accounts: Accounts::default(),
             workers: Workers::default(),
             leases: Leases::new(),
             inboxes: Inboxes::default(),

@@ -9,6 +9,18 @@ pub struct Limits {
     pub durable: bool,
     /// Unsettled calls.
     pub calls_max: u32,
+    /// Waiting calls of one procedure, scheduled ones included, unless it is set otherwise.
+    pub queued_max: u32,
+    /// Bytes of their arguments.
+    pub queued_bytes_max: u64,
+    /// Waiting calls of one tenant of one procedure, unless it is set otherwise.
+    pub tenant_queued_max: u32,
+    /// Bytes of their arguments.
+    pub tenant_queued_bytes_max: u64,
+    /// Retries of one procedure, in percent of its new calls, unless it is set otherwise.
+    pub retry_percent: u32,
+    /// Retries of one procedure in ten seconds, however few new calls it has, unless it is set otherwise.
+    pub retries_min: u32,
     /// Different routes in use: each costs about 200 bytes.
     pub routes_max: u32,
     /// Unacknowledged calls of one named inbox.
@@ -44,6 +56,12 @@ impl Limits {
         Self {
             durable,
             calls_max: defaults::CALLS_MAX,
+            queued_max: u32::MAX,
+            queued_bytes_max: u64::MAX,
+            tenant_queued_max: u32::MAX,
+            tenant_queued_bytes_max: u64::MAX,
+            retry_percent: defaults::RETRY_PERCENT,
+            retries_min: defaults::RETRIES_MIN,
             routes_max: 65_536,
             inbox_calls_max: 1_000_000,
             keys_max: 1_000_000,

@@ -1,6 +1,10 @@
 //! The table of procedures: each one's queue, who serves it, and the outcomes it keeps.
 
+use crate::Limits;
+use crate::effect::Handle;
 use crate::queue::{Entry, Queue};
+use crate::terms::Terms;
+use crate::waiting::Waiting;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use antiphon_protocol::{Name, State};
@@ -10,6 +14,7 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 pub(crate) struct Procedure {
     pub name: Name,
     pub queue: Queue,
+    pub terms: Terms,
     /// Ready calls that lost a lease to a dying worker: they run one at a time on each worker.
     pub suspects: VecDeque<Entry>,
     /// Workers that serve it and, when they entered, had a free slot.
@@ -18,6 +23,8 @@ pub(crate) struct Procedure {
     pub busy: bool,
     /// Calls by state.
     pub counts: [u64; 8],
+    /// What of them waits.
+    pub waiting: Waiting,
     /// Settled calls in the order they settled: index and generation.
     pub settled: VecDeque<(u32, u32)>,
     /// Dead letters, likewise.
@@ -34,6 +41,8 @@ pub(crate) struct Procedure {
 pub(crate) struct Procedures {
     all: Vec<Procedure>,
     index: HashMap<Name, u32, DefaultHashBuilder>,
+    /// Where the settings of procedures are recorded.
+    pub configured: HashMap<Handle, u32, DefaultHashBuilder>,
 }
 
 impl Procedures {
@@ -41,7 +50,7 @@ impl Procedures {
         self.index.get(name).copied()
     }
 
-    pub fn open(&mut self, name: &Name) -> u32 {
+    pub fn open(&mut self, name: &Name, limits: &Limits) -> u32 {
         if let Some(place) = self.find(name) {
             return place;
         }
@@ -49,10 +58,12 @@ impl Procedures {
         self.all.push(Procedure {
             name: name.clone(),
             queue: Queue::default(),
+            terms: Terms::new(limits),
             suspects: VecDeque::new(),
             ring: VecDeque::new(),
             busy: false,
             counts: [0; 8],
+            waiting: Waiting::default(),
             settled: VecDeque::new(),
             dead: VecDeque::new(),
             keyed: VecDeque::new(),

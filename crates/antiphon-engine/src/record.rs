@@ -8,9 +8,10 @@ use crate::codec::{Malformed, Reader, Writer};
 use crate::inbox::InboxKey;
 use crate::route_codec::{decode_callbacks, decode_route, encode_callbacks, encode_route};
 use crate::tail::{Tail, Ties, decode_attempt, decode_tail, encode_attempt, encode_tail};
+use crate::terms::{decode_settings, encode_settings};
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
-use antiphon_protocol::{CallId, Callback, Epoch, IncarnationId, Key, LeaseTag, Name, Route, State, Tag};
+use antiphon_protocol::{CallId, Callback, Epoch, IncarnationId, Key, LeaseTag, Name, Route, Settings, State, Tag};
 
 /// The number of a record's kind, as the journal keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +45,8 @@ pub enum Kind {
     Joined = 13,
     /// [`Record::Sealed`]
     Sealed = 14,
+    /// [`Record::Configured`]
+    Configured = 15,
 }
 
 impl Kind {
@@ -63,6 +66,7 @@ impl Kind {
             12 => Self::CallbackAdded,
             13 => Self::Joined,
             14 => Self::Sealed,
+            15 => Self::Configured,
             _ => return None,
         })
     }
@@ -162,6 +166,13 @@ pub enum Record<'a> {
         /// Its name.
         name: Name,
     },
+    /// This, and nothing else, is set for a procedure. A base.
+    Configured {
+        /// The procedure.
+        procedure: Name,
+        /// What is set.
+        settings: Cow<'a, Settings>,
+    },
 }
 
 /// How far a call has come.
@@ -254,6 +265,7 @@ impl Record<'_> {
             Self::CallbackAdded { .. } => Kind::CallbackAdded,
             Self::Joined { .. } => Kind::Joined,
             Self::Sealed { .. } => Kind::Sealed,
+            Self::Configured { .. } => Kind::Configured,
         }
     }
 
@@ -271,9 +283,11 @@ impl Record<'_> {
             | Self::Joined { id, .. }
             | Self::Sealed { id }
             | Self::Forgotten { id } => id.to_bytes(),
-            Self::Started { .. } | Self::InboxOpened { .. } | Self::InboxRemoved { .. } | Self::Horizon { .. } => {
-                [0; 16]
-            }
+            Self::Started { .. }
+            | Self::InboxOpened { .. }
+            | Self::InboxRemoved { .. }
+            | Self::Configured { .. }
+            | Self::Horizon { .. } => [0; 16],
         }
     }
 
@@ -309,6 +323,10 @@ impl Record<'_> {
                 to.u64(*resend_ms);
             }
             Self::Entombed { until, .. } => to.u64(*until),
+            Self::Configured { procedure, settings } => {
+                to.text(procedure);
+                encode_settings(settings, &mut to);
+            }
             Self::CallbackAdded { callback, .. } => encode_callbacks(core::slice::from_ref(callback), &mut to),
             Self::Joined { group: (group, place), .. } => {
                 to.bytes(&group.to_bytes());
@@ -358,6 +376,9 @@ impl Record<'_> {
             }
             Kind::Joined => Record::Joined { id, group: (CallId::from_bytes(from.array()?), from.u32()?) },
             Kind::Sealed => Record::Sealed { id },
+            Kind::Configured => {
+                Record::Configured { procedure: name(&mut from)?, settings: Cow::Owned(decode_settings(&mut from)?) }
+            }
         })
     }
 }

@@ -82,6 +82,9 @@ impl Replay {
                     self.engine.resend_horizon_ms.max(resend_ms + crate::retention::RETENTION_STEP_MS);
                 self.engine.horizon_record = (handle, ms);
             }
+            Record::Configured { procedure, settings } => {
+                self.engine.replay_settings(&procedure, settings.into_owned(), handle);
+            }
             Record::InboxRemoved { name } => {
                 if let Some(place) = self.engine.inboxes.find(&InboxKey::Named(name)) {
                     self.engine.inboxes.remove(place);
@@ -323,6 +326,7 @@ impl Replay {
             self.engine.write_callback(index, on, told, effects);
         }
         self.engine.inboxes.handles().for_each(&mut live);
+        self.engine.procedures.configured.keys().copied().for_each(&mut live);
         if self.engine.horizon_record.0 != Handle::NONE {
             live(self.engine.horizon_record.0);
         }

@@ -12,6 +12,9 @@ use antiphon_protocol::{CallId, State};
 /// How often ages are looked at: a second late is soon enough for hours.
 pub(crate) const RETENTION_STEP_MS: u64 = 1_000;
 
+/// How many outcomes a settlement lets go at most: more than one, so that what is too much becomes less.
+const EVICTED_AT_ONCE: u32 = 8;
+
 impl Engine {
     /// Notes a newly settled call for retention, and lets the oldest go when the procedure keeps too much.
     pub(crate) fn keep_settled(&mut self, index: u32, procedure: u32, effects: &mut impl Effects) {
@@ -30,34 +33,46 @@ impl Engine {
         let it = self.procedures.get_mut(procedure);
         if call.state == State::Dead && call.has(DURABLE) {
             it.dead.push_back(entry);
-            self.evict_dead(procedure, effects);
+            self.evict_dead(procedure, EVICTED_AT_ONCE, effects);
         } else if keyed {
             it.keyed.push_back(entry);
         } else {
             it.settled.push_back(entry);
             it.settled_bytes += weight;
-            self.evict(procedure, effects);
+            self.evict(procedure, EVICTED_AT_ONCE, effects);
         }
     }
 
-    /// Lets the oldest dead letters of a procedure go; entries of those that were purged are only passed over.
-    fn evict_dead(&mut self, procedure: u32, effects: &mut impl Effects) {
-        let limit = u64::from(self.limits.dead_letters_max);
-        while self.procedures.get(procedure).counts.get(State::Dead as usize).is_some_and(|count| *count > limit) {
-            let Some((index, generation)) = self.procedures.get_mut(procedure).dead.pop_front() else { return };
+    /// Lets the oldest dead letters of a procedure go, at most `left` of them; says how many more it might have.
+    /// Entries of those that were purged are only passed over.
+    fn evict_dead(&mut self, procedure: u32, mut left: u32, effects: &mut impl Effects) -> u32 {
+        let limit = self.procedures.get(procedure).terms.dead_letters_max;
+        while left > 0 {
+            let it = self.procedures.get_mut(procedure);
+            if it.counts.get(State::Dead as usize).is_none_or(|count| *count <= limit) {
+                break;
+            }
+            let Some((index, generation)) = it.dead.pop_front() else { break };
             self.let_settled_go(index, generation, effects);
+            left -= 1;
         }
+        left
     }
 
-    /// Forgets the oldest outcomes of a procedure until its bytes are within bounds.
-    fn evict(&mut self, procedure: u32, effects: &mut impl Effects) {
+    /// The same for other outcomes, until their bytes are within bounds.
+    fn evict(&mut self, procedure: u32, mut left: u32, effects: &mut impl Effects) -> u32 {
         // The newest stays, however large: whoever settled it is not done with it yet.
-        while self.procedures.get(procedure).settled_bytes > self.limits.outcome_bytes
-            && self.procedures.get(procedure).settled.len() > 1
-        {
-            let Some((index, generation)) = self.procedures.get_mut(procedure).settled.pop_front() else { return };
+        let limit = self.procedures.get(procedure).terms.outcome_bytes;
+        while left > 0 {
+            let it = self.procedures.get_mut(procedure);
+            if it.settled_bytes <= limit || it.settled.len() <= 1 {
+                break;
+            }
+            let Some((index, generation)) = it.settled.pop_front() else { break };
             self.let_settled_go(index, generation, effects);
+            left -= 1;
         }
+        left
     }
 
     /// Forgets a settled call, or marks it to be forgotten when its inbox acknowledges it.
@@ -158,9 +173,16 @@ impl Engine {
         }
         let mut left = budget;
         for procedure in 0..self.procedures.len() {
-            left = self.retain_list(procedure, self.limits.outcome_ms, left, |it| &mut it.settled, effects);
+            let terms = &self.procedures.get(procedure).terms;
+            let (outcome_ms, dead_letter_ms) = (terms.outcome_ms, terms.dead_letter_ms);
+            left = self.retain_list(procedure, outcome_ms, left, |it| &mut it.settled, effects);
             left = self.retain_list(procedure, self.limits.idempotency_ms, left, |it| &mut it.keyed, effects);
-            left = self.retain_list(procedure, self.limits.dead_letter_ms, left, |it| &mut it.dead, effects);
+            left = self.retain_list(procedure, dead_letter_ms, left, |it| &mut it.dead, effects);
+            left = self.evict(procedure, left, effects);
+            left = self.evict_dead(procedure, left, effects);
+        }
+        if left == 0 {
+            self.next_retention_ms = self.now.monotonic_ms;
         }
     }
 

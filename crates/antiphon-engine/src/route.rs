@@ -16,12 +16,22 @@ pub(crate) struct Kept {
     pub procedure: u32,
     /// The place of its line in the procedure's queue.
     pub line: u32,
+    /// The place of its tenant's account of what waits of the procedure.
+    pub account: u32,
     /// Whether its calls are durable.
     pub durable: bool,
     /// Its callbacks, each with the place of its own route.
     pub callbacks: Vec<Planned>,
     /// How many unsettled calls one of its calls stands for.
     pub weight: u32,
+}
+
+/// Where what belongs to a route stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Places {
+    pub procedure: u32,
+    pub line: u32,
+    pub account: u32,
 }
 
 /// All routes in use.
@@ -54,10 +64,12 @@ impl Routes {
         *self.tenants.entry(name.clone()).or_insert(next)
     }
 
-    pub fn insert(&mut self, route: &Route, procedure: u32, line: u32, durable: bool, callbacks: Vec<Planned>) -> u32 {
+    pub fn insert(&mut self, route: &Route, places: Places, durable: bool, callbacks: Vec<Planned>) -> u32 {
         let route = Arc::new(route.clone());
         let weight = route.calls();
-        let kept = Some(Kept { route: Arc::clone(&route), uses: 0, procedure, line, durable, callbacks, weight });
+        let Places { procedure, line, account } = places;
+        let kept = Kept { route: Arc::clone(&route), uses: 0, procedure, line, account, durable, callbacks, weight };
+        let kept = Some(kept);
         let place = match self.free.pop() {
             Some(place) => {
                 if let Some(empty) = self.kept.get_mut(place as usize) {

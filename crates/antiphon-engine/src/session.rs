@@ -88,7 +88,7 @@ impl Engine {
         let place = self.workers.open(offer.incarnation, offer.name.clone());
         let mut offers = alloc::vec::Vec::with_capacity(offer.procedures.len());
         for offered in &offer.procedures {
-            let procedure = self.procedures.open(&offered.name);
+            let procedure = self.procedures.open(&offered.name, &self.limits);
             let before = self.workers.get(place).and_then(|worker| worker.offered(procedure));
             let in_ring = before.is_some_and(|(_, before)| before.in_ring);
             offers.push(Offered { procedure, idempotent: offered.idempotent, in_ring });

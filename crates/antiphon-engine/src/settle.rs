@@ -23,6 +23,9 @@ impl Engine {
     /// Settles a call. Its place in line must have been left, and its lease either ended or left to stop.
     pub(crate) fn settle(&mut self, index: u32, state: State, verdict: Verdict, effects: &mut impl Effects) {
         self.discount_unsettled(index);
+        if matches!(self.calls.get(index).state, State::Scheduled | State::Ready) {
+            self.end_wait(index);
+        }
         let call = self.calls.get_mut(index);
         assert!(!call.state.is_settled() && state.is_settled(), "a terminal state never changes");
         let (before, old) = (call.state, call.handle);

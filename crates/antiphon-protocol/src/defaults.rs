@@ -32,6 +32,10 @@ pub const PAYLOAD_BYTES_MAX: u32 = 16 << 20;
 pub const LOST_LEASES_MAX: u8 = 3;
 /// How many unsettled calls a broker holds.
 pub const CALLS_MAX: u32 = 10_000_000;
+/// How many retries of a procedure there may be, in percent of its new calls.
+pub const RETRY_PERCENT: u32 = 20;
+/// How many retries of a procedure there may be in ten seconds, however few new calls it has.
+pub const RETRIES_MIN: u32 = 100;
 /// How much of the disk a broker fills, in percent.
 pub const DISK_PERCENT_MAX: u8 = 80;
 /// How long a draining worker waits for what runs.

@@ -1,11 +1,11 @@
 //! Questions that operators and late callers ask a broker, and its answers.
 
-use crate::{CallId, Code, Epoch, Explanation, Name, State};
+use crate::{CallId, Code, Epoch, Explanation, Name, Setting, Settings, State};
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// A question to the broker. Questions change nothing, but for the last three.
+/// A question to the broker. Questions change nothing, but for the last four.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Query {
@@ -32,6 +32,13 @@ pub enum Query {
     },
     /// Forget a dead letter.
     Purge(CallId),
+    /// Set something for a procedure; answered by [`Answer::Settings`]. No changes ask what is set.
+    Configure {
+        /// The procedure.
+        procedure: Name,
+        /// What to set; `None` leaves it to the broker again.
+        changes: Vec<(Setting, Option<u64>)>,
+    },
 }
 
 /// Which calls.
@@ -72,6 +79,8 @@ pub enum Answer {
     Revived(CallId),
     /// To [`Query::Purge`].
     Purged,
+    /// To [`Query::Configure`]: what is set then.
+    Settings(Settings),
     /// The question could not be carried out.
     Refused {
         /// Why, as a code.

@@ -19,6 +19,7 @@ mod offer;
 mod outcome;
 mod payload;
 mod route;
+mod setting;
 mod state;
 
 pub use call::{Call, Keys, Start};
@@ -36,4 +37,5 @@ pub use offer::{HeldLease, Offer, OfferedProcedure, Schema, SchemaParameter};
 pub use outcome::{Failure, Outcome, Settlement};
 pub use payload::{ContentType, Payload};
 pub use route::{Backoff, Durability, Priority, PriorityError, Route};
+pub use setting::{Setting, Settings};
 pub use state::State;

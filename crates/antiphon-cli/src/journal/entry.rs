@@ -63,6 +63,7 @@ fn fields(entry: &Recovered<'_>) -> (String, Value) {
         Record::Settled(settled) => settled_fields(settled),
         Record::InboxOpened { name } | Record::InboxRemoved { name } => json!({ "inbox": name }),
         Record::Horizon { ms, resend_ms } => json!({ "through_ms": ms, "resend_through_ms": resend_ms }),
+        Record::Configured { procedure, settings } => json!({ "procedure": procedure, "settings": settings }),
         Record::Acknowledged { .. } | Record::Forgotten { .. } => json!({}),
         // A kind that is newer than this list still shows.
         other => json!({ "record": format!("{other:?}") }),

@@ -39,6 +39,10 @@ struct LimitsConfig {
     payload_bytes_max: Option<u32>,
     cache_bytes: Option<usize>,
     calls_max: Option<u32>,
+    queued_max: Option<u32>,
+    queued_bytes_max: Option<u64>,
+    tenant_queued_max: Option<u32>,
+    tenant_queued_bytes_max: Option<u64>,
     routes_max: Option<u32>,
     inbox_calls_max: Option<u32>,
     keys_max: Option<u32>,
@@ -123,6 +127,10 @@ fn driver(data: Option<PathBuf>, from: &LimitsConfig, journal: &JournalConfig) -
     set(&mut driver.cache_bytes, from.cache_bytes);
     let limits = &mut driver.limits;
     set(&mut limits.calls_max, from.calls_max);
+    set(&mut limits.queued_max, from.queued_max);
+    set(&mut limits.queued_bytes_max, from.queued_bytes_max);
+    set(&mut limits.tenant_queued_max, from.tenant_queued_max);
+    set(&mut limits.tenant_queued_bytes_max, from.tenant_queued_bytes_max);
     set(&mut limits.routes_max, from.routes_max);
     set(&mut limits.inbox_calls_max, from.inbox_calls_max);
     set(&mut limits.keys_max, from.keys_max);

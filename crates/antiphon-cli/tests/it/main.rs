@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod door;
 mod exec;
 mod explain;
 mod input;

@@ -3,6 +3,7 @@
 
 mod callbacks;
 mod calls;
+mod door;
 mod explain;
 mod inboxes;
 mod keys;

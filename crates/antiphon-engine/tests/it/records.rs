@@ -159,8 +159,9 @@ fn kinds_keep_their_numbers() {
         Kind::CallbackAdded,
         Kind::Joined,
         Kind::Sealed,
+        Kind::Configured,
     ];
-    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
 }
 
 proptest! {

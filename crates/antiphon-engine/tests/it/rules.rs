@@ -145,6 +145,7 @@ impl Play {
 
     /// The invariants that can be seen from outside.
     fn hold(&mut self) {
+        assert_eq!(self.world.engine.audit(), Ok(()));
         for call in CALLS {
             if let Knowledge::Known(status) = self.world.engine.knowledge(id_of(call)) {
                 assert!(status.lost_leases <= 3, "{call} lost {} leases", status.lost_leases);

@@ -3,8 +3,8 @@
 //! ```text
 //! caller c | inbox billing | worker w slots=2 plain? | submit a [key=.. delay=.. deadline=.. attempts=.. idempotent
 //! at_most_once volatile detached accepted priority=.. tenant=.. for=c callback=x@value>y,z] | callback a x@failure |
-//! attach a for=c | acknowledge a for=c | cancel a | ok a | fail a | retry a [after=..] | bury a | release a | stopped a | extend a | close w | drain w | at 1s |
-//! explain a | restart
+//! attach a for=c | acknowledge a for=c | cancel a | ok a | fail a | retry a [after=..] | bury a | release a | stopped a |
+//! extend a | close w | drain w | at 1s | explain a | set p queued_max=3 [outcome_ms=] | restart
 //! ```
 
 use antiphon_engine::{
@@ -13,7 +13,7 @@ use antiphon_engine::{
 };
 use antiphon_protocol::{
     CallId, Callback, CallbackOn, CallerId, Code, HeldLease, IncarnationId, Key, LeaseTag, Name, Offer,
-    OfferedProcedure, Priority, Route, Start, State,
+    OfferedProcedure, Priority, Route, Setting, Start, State,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -78,6 +78,12 @@ impl Scribe {
     /// Every record of this call is gone.
     pub fn forget(&mut self, id: CallId) {
         self.records.retain(|kept| kept.key != id.to_bytes());
+    }
+
+    /// The newest record, as compaction comes across it.
+    pub fn newest(&self) -> (u8, [u8; 16], Handle) {
+        let kept = self.records.last().expect("something was recorded");
+        (kept.kind, kept.key, kept.handle)
     }
 }
 
@@ -201,9 +207,18 @@ impl World {
                 self.scribe.said.push(format!("{standing:?}"));
             }
             "callback" => self.add_callback(name, line.split_whitespace().nth(2).unwrap()),
+            "set" => self.configure(name, &options),
             "restart" => self.restart(),
             _ => self.report(verb, name, &options),
         }
+    }
+
+    /// Sets something for a procedure; without a value it is the broker's again.
+    fn configure(&mut self, procedure: &str, options: &BTreeMap<&str, &str>) {
+        let setting = |name: &str| Setting::ALL.into_iter().find(|setting| setting.name() == name).unwrap();
+        let changes: Vec<_> = options.iter().map(|(name, value)| (setting(name), value.parse().ok())).collect();
+        let set = self.engine.configure(&Name::new(procedure).unwrap(), &changes, &mut self.scribe);
+        self.scribe.said.push(format!("{:?}", set.unwrap().0));
     }
 
     fn at(&mut self, time: &str) {

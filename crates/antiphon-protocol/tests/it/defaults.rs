@@ -12,9 +12,9 @@ fn values() -> BTreeMap<&'static str, String> {
     values! {
         ATTEMPTS BACKOFF_FIRST_MS BACKOFF_FACTOR_TENTHS BACKOFF_MAX_MS LEASE_MS LEASE_RENEWALS INBOX_GRACE_MS
         AWAITED_DEADLINE_MS PRIORITY OUTCOME_RETENTION_MS OUTCOME_RETENTION_BYTES DEAD_LETTER_RETENTION_MS
-        IDEMPOTENCY_WINDOW_MS PAYLOAD_BYTES_MAX LOST_LEASES_MAX CALLS_MAX DISK_PERCENT_MAX CONCURRENCY CALL_SLOTS CALL_SLOTS_MAX
-        CALL_LABELS_MAX WORKER_LABELS_MAX ANCESTORS_MAX PARKED_MAX DRAIN_MS SLOTS LISTEN HTTP
-        DATA_DIRECTORY HEARTBEAT_MS CALLBACKS_MAX CALLBACK_DEPTH_MAX GROUP_CHILDREN_MAX GROUP_UNSEALED_MS
+        IDEMPOTENCY_WINDOW_MS PAYLOAD_BYTES_MAX LOST_LEASES_MAX CALLS_MAX RETRY_PERCENT RETRIES_MIN DISK_PERCENT_MAX
+        CONCURRENCY CALL_SLOTS CALL_SLOTS_MAX CALL_LABELS_MAX WORKER_LABELS_MAX ANCESTORS_MAX PARKED_MAX DRAIN_MS SLOTS
+        LISTEN HTTP DATA_DIRECTORY HEARTBEAT_MS CALLBACKS_MAX CALLBACK_DEPTH_MAX GROUP_CHILDREN_MAX GROUP_UNSEALED_MS
     }
 }
 
@@ -45,7 +45,7 @@ fn units_and_readable_values_are_right_and_every_default_says_why() {
         let number: u64 = value.parse().unwrap_or(0);
         let expected = match name.as_str() {
             "BACKOFF_FACTOR_TENTHS" => ("tenths", String::new()),
-            "DISK_PERCENT_MAX" => ("percent", String::new()),
+            "DISK_PERCENT_MAX" | "RETRY_PERCENT" => ("percent", String::new()),
             name if name.contains("BYTES") => ("bytes", readable_bytes(number)),
             name if name.ends_with("_MS") => ("ms", readable_ms(number)),
             _ => ("", String::new()),

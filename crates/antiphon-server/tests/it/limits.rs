@@ -10,6 +10,8 @@ use std::fmt::Debug;
 const ELSEWHERE: &[&str] = &[
     "Limits::durable",
     "Limits::calls_max",
+    "Limits::retry_percent",
+    "Limits::retries_min",
     "Limits::lease_ms",
     "Limits::lost_leases_max",
     "Limits::inbox_grace_ms",
