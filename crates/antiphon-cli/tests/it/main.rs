@@ -4,13 +4,17 @@
 
 mod bench;
 mod demo;
+mod disk;
 mod door;
 mod exec;
 mod explain;
 mod input;
 mod kill;
 mod lines;
+mod load;
 mod operate;
+mod pause;
 mod plan;
+mod proxy;
 mod serve;
 mod stage;

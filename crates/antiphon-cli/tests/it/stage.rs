@@ -92,6 +92,13 @@ impl Process {
         self.0.wait().unwrap();
     }
 
+    /// The same of one that may have ended by itself.
+    pub fn kill_if_running(&mut self) {
+        if self.0.try_wait().unwrap().is_none() {
+            self.kill();
+        }
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
         let status = Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
@@ -134,6 +141,15 @@ impl Broker {
     pub fn start_with(config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let data = directory.path().join("data");
+        Self::start_in(directory, data, config)
+    }
+
+    /// Starts it with its data on some other disk.
+    pub fn start_on(data: &Path, config: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), data.to_path_buf(), config)
+    }
+
+    fn start_in(directory: TempDir, data: PathBuf, config: &str) -> Self {
         let path = directory.path().join("antiphon.toml");
         fs::write(&path, config).unwrap();
         let (process, url) = serve(&data, "127.0.0.1:0", Some(&path));
@@ -152,6 +168,11 @@ impl Broker {
     /// Kills it and starts it again on the same data and port.
     pub fn kill_and_restart(&mut self) {
         self.process.kill();
+        self.restart();
+    }
+
+    /// Starts it again after it has ended.
+    pub fn restart(&mut self) {
         let config = self.directory.path().join("antiphon.toml");
         let (process, _) = serve(&self.data, self.url.strip_prefix("antiphon://").unwrap(), Some(&config));
         self.process = process;
