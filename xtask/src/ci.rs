@@ -1,7 +1,7 @@
 //! The steps of `cargo xtask ci`: one line each, all of them run, all failures listed at the end.
 
 use crate::workspace::Workspace;
-use crate::{arrows, budgets, code_map, files, first_build, links, words};
+use crate::{arrows, budgets, code_map, files, first_build, links, prove, words};
 use anyhow::{Context, bail};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
@@ -31,6 +31,7 @@ pub fn run(root: &Path) -> anyhow::Result<()> {
     });
     steps.step("services end", || services::down().map(|()| String::new()));
     steps.step("doc tests", || cargo(root, &["test", "--locked", "--workspace", "--doc"], &[]));
+    steps.step("prove", || prove::run(root, prove::Scale::Short).map(|()| String::new()));
     // The program's own pages would overwrite those of the library of the same name.
     steps.step("docs", || {
         cargo(root, &["doc", "--locked", "--workspace", "--no-deps", "--lib"], &[("RUSTDOCFLAGS", "-D warnings")])

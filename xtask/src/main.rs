@@ -7,6 +7,7 @@ mod code_map;
 mod files;
 mod first_build;
 mod links;
+mod prove;
 mod words;
 mod workspace;
 
@@ -19,6 +20,8 @@ const USAGE: &str = "usage: cargo xtask <chore>
   ci            everything: format, rules, clippy, tests, doc tests, docs, the first build's time
   rules         the repository's rules alone (seconds)
   first-build   the README's first build in an empty target directory, at most 4 minutes on 2 cores
+  prove [--short | --long HOURS]
+                everything that tries to break the claims; writes docs/reliability.md (not the short form)
   services up|down|status
                 the servers that tests need: start them on free local ports, stop and forget them, say where they are";
 
@@ -43,6 +46,7 @@ fn run() -> anyhow::Result<()> {
             println!("{}", first_build::measure(&root)?);
             Ok(())
         }
+        ["prove", flags @ ..] => prove::run(&root, prove::Scale::read(flags)?),
         ["services", "up"] => services::up().and_then(|()| print_services()),
         ["services", "down"] => services::down(),
         ["services", "status"] => print_services(),

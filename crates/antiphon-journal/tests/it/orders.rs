@@ -18,6 +18,7 @@ fn schedules() -> usize {
 fn explore(model: fn()) {
     shuttle::check_random(model, schedules() / 2);
     shuttle::check_pct(model, schedules() / 2, 3);
+    println!("{} schedules of {}", schedules(), std::thread::current().name().unwrap_or("a model"));
 }
 
 fn options() -> Options {
