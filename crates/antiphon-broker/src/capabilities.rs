@@ -35,6 +35,12 @@ pub struct Capabilities {
     pub questions: Questions,
     /// Inboxes with names.
     pub named_inboxes: Support,
+    /// What running calls tell of themselves.
+    pub progress: Support,
+    /// Events, and subscriptions that call a procedure for each.
+    pub events: Support,
+    /// Recurring calls.
+    pub schedules: Support,
     /// The largest payload, in bytes.
     pub payload_bytes_max: u32,
 }

@@ -43,6 +43,22 @@ pub enum Event {
         /// What came of it.
         answer: CancelAnswer,
     },
+    /// To a caller that follows the call: what the running procedure tells of itself. In order, before the outcome; the
+    /// newest only, if there was much.
+    Progress {
+        /// The tag under which this caller follows it.
+        tag: Tag,
+        /// The call.
+        id: CallId,
+        /// What was told.
+        progress: Progress,
+    },
+    /// To a caller that asked to follow a call which is not under way (any more): everything kept was told, and nothing
+    /// will be.
+    ProgressEnded {
+        /// The tag under which it was asked.
+        tag: Tag,
+    },
     /// To a worker: run this.
     Lease(Lease),
     /// To a worker: stop this attempt, then report [`antiphon_protocol::Settlement::Stop`] (or whatever it ended with).
@@ -80,6 +96,17 @@ pub enum Event {
         /// Whether it is given up: closed, fenced by a newer session, or refused.
         last: bool,
     },
+}
+
+/// What a running procedure told of itself.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Progress {
+    /// Its place: strictly increasing for a call, over attempts and restarts of the broker, but with gaps.
+    pub sequence: u64,
+    /// Which attempt told it, counted from 1.
+    pub attempt: u16,
+    /// What it told.
+    pub payload: Payload,
 }
 
 /// The right to run one attempt of a call.

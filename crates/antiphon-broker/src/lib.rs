@@ -13,9 +13,11 @@ pub use capabilities::{
     Questions, Support,
 };
 pub use driver::Driver;
-pub use event::{Event, Lease};
+pub use event::{Event, Lease, Progress};
 
-use antiphon_protocol::{Answer, Call, CallId, CallerId, Failure, LeaseTag, Name, Offer, Query, Settlement, Tag};
+use antiphon_protocol::{
+    Answer, Call, CallId, CallerId, Failure, LeaseTag, Name, Offer, Payload, Query, Settlement, Tag,
+};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -71,6 +73,12 @@ pub trait Caller: Send + Sync {
 
     /// Asks to cancel calls; each is answered by [`Event::CancelAnswered`].
     fn cancel(&self, calls: &[CallId]);
+
+    /// Asks for what running calls tell of themselves, by [`Event::Progress`] under the tag given, after the sequence
+    /// given (0 is from the beginning of what is kept). Of a call that is not under way, what is kept is told, then
+    /// [`Event::ProgressEnded`]: asking once more when the outcome is there misses nothing. A broker without the
+    /// capability tells nothing.
+    fn follow(&self, _calls: &[(CallId, Tag, u64)]) {}
 }
 
 /// A worker's side. Dropping it closes the worker: what it holds is leased again as each call allows.
@@ -88,6 +96,12 @@ pub trait Worker: Send + Sync {
 
     /// Takes no more leases; those held go on.
     fn drain(&self);
+
+    /// Tells what running calls tell of themselves. All are taken; what cannot be passed on soon is dropped, oldest
+    /// first. A broker without the capability drops them all.
+    fn progress(&self, told: &mut Vec<ProgressReport>) {
+        told.clear();
+    }
 }
 
 /// Questions to a broker.
@@ -138,6 +152,17 @@ pub struct Report {
     pub call: CallId,
     /// How it ended.
     pub settlement: Settlement,
+}
+
+/// What a running procedure tells of itself.
+#[derive(Clone, Debug)]
+pub struct ProgressReport {
+    /// Under which lease.
+    pub lease: LeaseTag,
+    /// Of which call.
+    pub call: CallId,
+    /// What it tells, at most [`antiphon_protocol::defaults::PROGRESS_BYTES_MAX`].
+    pub payload: Payload,
 }
 
 /// Why a broker could not be opened. Printed with `{:?}`, as by a `main` that returns it, it is the same text.

@@ -67,6 +67,9 @@ pub struct Call {
     /// Refuse it when no worker serves the procedure now
     #[arg(long)]
     require_worker: bool,
+    /// Print what the procedure tells of itself to stderr, a JSON value a line
+    #[arg(long, conflicts_with = "detach")]
+    progress: bool,
     /// The argument is JSON (the default)
     #[arg(long, conflicts_with = "raw")]
     json: bool,
@@ -91,8 +94,16 @@ pub async fn run(arguments: Call, url: Option<&str>, output: &Output) -> Result<
     {
         return Err(Ending::new(REFUSED, format!("{remark}; start one, or leave out --require-worker")));
     }
+    if arguments.progress {
+        connection.passes_progress_on()?;
+    }
     let (caller, events) = connection.caller().await?;
-    let wants = if arguments.detach { Wants::Acceptance } else { Wants::Outcome };
+    let wants = match (arguments.detach, arguments.progress) {
+        (true, _) => Wants::Acceptance,
+        // Only an accepted call can be followed: a key may have found an earlier one.
+        (false, true) => Wants::AcceptanceAndOutcome,
+        (false, false) => Wants::Outcome,
+    };
     let call = call(&arguments, payload);
     let id = call.id;
     let patience = match call.deadline_ms {
@@ -101,7 +112,7 @@ pub async fn run(arguments: Call, url: Option<&str>, output: &Output) -> Result<
         ms => (Instant::now() + DOWN_MAX).checked_add(Duration::from_millis(ms)),
     };
     caller.submit(&mut vec![Submission { call, tag: 1, wants, resent: false }]);
-    let mut waiting = Waiting { connection, caller, events, id, output, patience };
+    let mut waiting = Waiting { connection, caller, events, id, output, patience, seen: 0, settled: None };
     let ended = waiting.run(&arguments).await;
     waiting.connection.close().await;
     ended
@@ -150,6 +161,10 @@ struct Waiting<'a> {
     id: CallId,
     output: &'a Output,
     patience: Option<Instant>,
+    /// The newest progress that was printed.
+    seen: u64,
+    /// Its outcome, until all its progress is here.
+    settled: Option<Settled>,
 }
 
 impl Waiting<'_> {
@@ -183,12 +198,29 @@ impl Waiting<'_> {
         }
     }
 
-    fn take(&self, event: Event, arguments: &Call) -> Option<Result<(), Ending>> {
+    fn take(&mut self, event: Event, arguments: &Call) -> Option<Result<(), Ending>> {
         match event {
             Event::Accepted { id, duplicate, .. } if arguments.detach => Some(self.accepted(id, duplicate)),
+            Event::Accepted { id, .. } if arguments.progress => {
+                self.caller.follow(&[(id, 1, 0)]);
+                None
+            }
+            Event::Progress { id, progress, .. } => {
+                self.seen = progress.sequence;
+                result::print_progress(id, &progress, self.output);
+                None
+            }
+            Event::ProgressEnded { .. } => self.settled.take().map(|settled| result::print(&settled, self.output)),
             Event::Outcome { id, state, attempts, outcome, .. } => {
                 self.caller.acknowledge(&[id]);
-                Some(result::print(&Settled { id, state, attempts, outcome }, self.output))
+                let settled = Settled { id, state, attempts, outcome };
+                if arguments.progress {
+                    // It may have told something before it was followed.
+                    self.settled = Some(settled);
+                    self.caller.follow(&[(id, 1, self.seen)]);
+                    return None;
+                }
+                Some(result::print(&settled, self.output))
             }
             Event::Refused { failure, .. } if failure.may_have_run => {
                 Some(Err(Ending::new(UNREACHABLE, format!("{failure}; call {} may have run", self.id))))

@@ -5,12 +5,12 @@ use crate::connection::Connection;
 use crate::ending::{Ending, REFUSED, UNREACHABLE};
 use crate::output::Output;
 use crate::stop::Stops;
-use antiphon_broker::{BoxFuture, Event, Lease, Report, Worker};
-use antiphon_protocol::{CallId, Code, Failure, LeaseTag, Offer, Settlement, defaults};
+use antiphon_broker::{BoxFuture, Event, Lease, ProgressReport, Report, Worker};
+use antiphon_protocol::{CallId, Code, Failure, LeaseTag, Offer, Payload, Settlement, defaults};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, UnboundedReceiver, channel};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -24,12 +24,20 @@ pub trait Run: Send + Sync + 'static {
 pub struct Attempt {
     pub lease: Lease,
     asked: watch::Receiver<Option<Why>>,
+    said: Sender<Said>,
 }
 
 impl Attempt {
+    /// Passes on what the procedure tells of itself.
+    pub async fn tell(&self, payload: Payload) {
+        let told = ProgressReport { lease: self.lease.lease, call: self.lease.call, payload };
+        // Whoever passes it on may have given up.
+        drop(self.said.send(Said::Told(told)).await);
+    }
+
     /// Waits until the attempt is asked to stop.
-    pub async fn stopped(&mut self) {
-        if self.asked.wait_for(Option::is_some).await.is_err() {
+    pub async fn stopped(&self) {
+        if self.asked.clone().wait_for(Option::is_some).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -56,6 +64,15 @@ struct Ended {
     settlement: Option<Settlement>,
 }
 
+/// What attempts say, in order: what is told after the end would be of a lease that is over.
+enum Said {
+    Told(ProgressReport),
+    Ended(Ended),
+}
+
+/// How much attempts may say before it is passed on; a process that tells faster waits.
+const SAID_MAX: usize = 256;
+
 struct Leases<'a> {
     connected: bool,
     worker: Box<dyn Worker>,
@@ -64,7 +81,7 @@ struct Leases<'a> {
     /// Reported and not answered: the worker stays for the answer.
     unanswered: HashSet<LeaseTag>,
     reports: Vec<Report>,
-    ended: UnboundedSender<Ended>,
+    said: Sender<Said>,
     lease_ms: u32,
     drain_until: Option<Instant>,
     output: &'a Output,
@@ -74,7 +91,7 @@ struct Leases<'a> {
 pub async fn serve(connection: &Connection, offer: Offer, run: Arc<dyn Run>, output: &Output) -> Result<(), Ending> {
     let mut stops = Stops::new()?;
     let (worker, events) = connection.worker(offer).await?;
-    let (ended, endings) = unbounded_channel();
+    let (said, saying) = channel(SAID_MAX);
     let mut leases = Leases {
         connected: false,
         worker,
@@ -82,12 +99,12 @@ pub async fn serve(connection: &Connection, offer: Offer, run: Arc<dyn Run>, out
         running: HashMap::new(),
         unanswered: HashSet::new(),
         reports: Vec::new(),
-        ended,
+        said,
         lease_ms: defaults::LEASE_MS,
         drain_until: None,
         output,
     };
-    let served = leases.turn(events, endings, &mut stops).await;
+    let served = leases.turn(events, saying, &mut stops).await;
     connection.close().await;
     served
 }
@@ -96,7 +113,7 @@ impl Leases<'_> {
     async fn turn(
         &mut self,
         mut events: UnboundedReceiver<Event>,
-        mut endings: UnboundedReceiver<Ended>,
+        mut saying: Receiver<Said>,
         stops: &mut Stops,
     ) -> Result<(), Ending> {
         let mut renew_at = Instant::now() + renewal(self.lease_ms);
@@ -112,7 +129,10 @@ impl Leases<'_> {
                     }
                     None => return Err(Ending::new(UNREACHABLE, "the connection ended")),
                 },
-                Some(ended) = endings.recv() => self.report(ended),
+                Some(said) = saying.recv() => match said {
+                    Said::Told(told) => self.worker.progress(&mut vec![told]),
+                    Said::Ended(ended) => self.report(ended),
+                },
                 () = sleep_until(renew_at) => {
                     let held: Vec<LeaseTag> = self.running.keys().copied().collect();
                     self.worker.extend(&held);
@@ -165,11 +185,11 @@ impl Leases<'_> {
         let ask = watch::Sender::new(None);
         let tag = lease.lease;
         self.running.insert(tag, Running { call: lease.call, ask: ask.clone() });
-        let (run, ended) = (Arc::clone(&self.run), self.ended.clone());
+        let (run, said) = (Arc::clone(&self.run), self.said.clone());
         drop(tokio::spawn(async move {
-            let settlement = attempt(&*run, lease, ask).await;
+            let settlement = attempt(&*run, lease, ask, said.clone()).await;
             // Whoever waited may have given up.
-            drop(ended.send(Ended { lease: tag, settlement }));
+            drop(said.send(Said::Ended(Ended { lease: tag, settlement })).await);
         }));
     }
 
@@ -227,10 +247,15 @@ impl Leases<'_> {
 }
 
 /// Runs one attempt; when its timeout passes, asks it to stop.
-async fn attempt(run: &dyn Run, lease: Lease, ask: watch::Sender<Option<Why>>) -> Option<Settlement> {
+async fn attempt(
+    run: &dyn Run,
+    lease: Lease,
+    ask: watch::Sender<Option<Why>>,
+    said: Sender<Said>,
+) -> Option<Settlement> {
     let timeout = Duration::from_millis(u64::from(lease.attempt_timeout_ms));
     let timer = (!timeout.is_zero()).then(|| Instant::now() + timeout);
-    let mut running = run.run(Attempt { lease, asked: ask.subscribe() });
+    let mut running = run.run(Attempt { lease, asked: ask.subscribe(), said });
     tokio::select! {
         settlement = &mut running => return settlement,
         () = until(timer) => (),

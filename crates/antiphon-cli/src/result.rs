@@ -4,7 +4,7 @@ use crate::connection::{Connection, unexpected};
 use crate::ending::{Ending, NOT_A_REPLY, NOT_KNOWN, NOT_SETTLED};
 use crate::output::{Format, Output};
 use crate::{input, payload};
-use antiphon_broker::Event;
+use antiphon_broker::{Event, Progress};
 use antiphon_protocol::{Answer, CallId, CallStatus, ContentType, Failure, Knowledge, Outcome, Payload, Query, State};
 use clap::Args;
 use serde_json::{Value, json};
@@ -23,6 +23,9 @@ pub struct ResultOf {
     /// Wait this long for it to settle
     #[arg(long, value_parser = input::duration, value_name = "DURATION")]
     wait: Option<Duration>,
+    /// Print what the procedure tells of itself to stderr, a JSON value a line
+    #[arg(long)]
+    progress: bool,
 }
 
 /// A call that has settled.
@@ -45,13 +48,34 @@ pub async fn run(arguments: ResultOf, url: Option<&str>, output: &Output) -> Res
             format!("call {id} is {}: --wait 30s waits for its outcome", status.state),
         ));
     };
+    if arguments.progress {
+        connection.passes_progress_on()?;
+    }
     let (caller, mut events) = connection.caller().await?;
+    if arguments.progress {
+        caller.follow(&[(arguments.id, 1, 0)]);
+    }
     caller.attach(&[(arguments.id, 1)]);
     let outcome = timeout(patience, async {
+        let (mut seen, mut settled) = (0, None);
         loop {
             match events.recv().await {
                 Some(Event::Outcome { id, state, attempts, outcome, .. }) => {
-                    return Ok(Settled { id, state, attempts, outcome });
+                    let found = Settled { id, state, attempts, outcome };
+                    if !arguments.progress {
+                        return Ok(found);
+                    }
+                    settled = Some(found);
+                    caller.follow(&[(id, 1, seen)]);
+                }
+                Some(Event::Progress { id, progress, .. }) => {
+                    seen = progress.sequence;
+                    print_progress(id, &progress, output);
+                }
+                Some(Event::ProgressEnded { .. }) => {
+                    if let Some(settled) = settled.take() {
+                        return Ok(settled);
+                    }
                 }
                 Some(Event::Refused { failure, .. }) => return Err(Ending::refused(&failure)),
                 Some(Event::Down { reason, last: true }) => {
@@ -67,6 +91,16 @@ pub async fn run(arguments: ResultOf, url: Option<&str>, output: &Output) -> Res
         return Err(Ending::new(NOT_SETTLED, text));
     };
     print(&outcome?, output)
+}
+
+/// Prints what a running call tells of itself, on stderr: the bare value, or with its call and attempt as JSON.
+pub fn print_progress(id: CallId, progress: &Progress, output: &Output) {
+    let value = payload::to_value(&progress.payload);
+    let line = match output.format {
+        Format::Table => value,
+        Format::Json | Format::Jsonl => json!({ "id": id, "attempt": progress.attempt, "progress": value }),
+    };
+    output.remark(&line.to_string());
 }
 
 /// What the broker knows of a call; an unknown id ends the command.

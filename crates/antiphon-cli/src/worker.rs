@@ -45,7 +45,8 @@ end of stderr. To stop it, its process group gets SIGTERM, and SIGKILL 5 s later
 
 --lines: COMMAND is run by `sh -c` once per slot. For each call it gets one line \
 {\"call\":ID,\"attempt\":N,\"argument\":…} (and \"procedure\", \"lease_token\", \"deadline_ms\") and answers with one line, \
-{\"value\":…} or {\"failure\":{\"code\":\"OUT_OF_RANGE\",\"message\":\"…\",\"retryable\":false}}. When it dies, the call in \
+{\"value\":…} or {\"failure\":{\"code\":\"OUT_OF_RANGE\",\"message\":\"…\",\"retryable\":false}}. Before that, lines \
+{\"progress\":…} tell whoever follows the call how far it is, at most 64 KiB each. When it dies, the call in \
 hand is tried again and the process is started anew.
 
 SIGTERM or Ctrl-C drains: what runs may end, for 30 s; a second one gives it back at once.";

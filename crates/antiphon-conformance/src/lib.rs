@@ -26,6 +26,7 @@ pub mod inbox;
 pub mod inspect;
 pub mod named_inbox;
 pub mod priority;
+pub mod progress;
 mod recorder;
 mod scene;
 pub mod settle;
@@ -136,6 +137,13 @@ macro_rules! conformance_tests {
             priority:
                 the_higher_class_goes_first
                 the_lowest_class_does_not_starve;
+            progress:
+                progress_comes_in_order_to_who_follows
+                following_goes_on_after_what_was_seen
+                following_a_settled_call_ends
+                the_newest_progress_is_kept
+                a_further_attempt_tells_under_its_number
+                who_lost_the_lease_tells_nothing;
             named_inbox:
                 a_named_inbox_keeps_what_settled_while_it_was_closed
                 a_named_inbox_delivers_again_until_it_is_acknowledged

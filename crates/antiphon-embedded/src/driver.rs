@@ -6,6 +6,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::events;
 use crate::outlet::{Outlet, PeerId};
 use crate::output::{Outbox, Output, Scratch};
+use crate::progress::Told;
 use crate::questions::Question;
 use crate::tombs::Tombs;
 use antiphon_broker::{Event, Inbox, Wants};
@@ -39,6 +40,8 @@ pub struct DriverOptions {
     pub cache_bytes: usize,
     /// Bytes of arguments and outcomes of volatile calls.
     pub volatile_bytes_max: usize,
+    /// Bytes of what running calls told of themselves; over it, those who told nothing for longest are forgotten.
+    pub progress_bytes_max: usize,
     /// The largest payload, in bytes.
     pub payload_bytes_max: u32,
     /// Where the time comes from.
@@ -54,6 +57,7 @@ impl Default for DriverOptions {
             journal: Options::new(),
             cache_bytes: 64 << 20,
             volatile_bytes_max: 1 << 30,
+            progress_bytes_max: 64 << 20,
             payload_bytes_max: defaults::PAYLOAD_BYTES_MAX,
             clock: Arc::new(SystemClock::new()),
         }
@@ -97,6 +101,7 @@ pub struct Driver {
     pub(crate) outbox: Outbox,
     pub(crate) cold: HashSet<u32>,
     pub(crate) tombs: Tombs,
+    pub(crate) told: Told,
     pub(crate) poisoned: Option<Failure>,
     pub(crate) scratch: Scratch,
     pub(crate) options: DriverOptions,
@@ -120,6 +125,7 @@ impl Driver {
             outbox: Outbox::default(),
             cold: HashSet::new(),
             tombs: Tombs::default(),
+            told: Told::default(),
             poisoned: None,
             scratch: Scratch::default(),
             questions: VecDeque::new(),
@@ -242,6 +248,7 @@ impl Driver {
         self.command(Command::Close { peer: Peer(peer.0) }, None);
         self.outbox.ready.retain(|(to, _)| *to != peer);
         self.outbox.gated.retain(|(_, to, _)| *to != peer);
+        self.told.unfollow(peer);
         self.peers_free.push(peer.0);
     }
 
@@ -380,6 +387,8 @@ impl Driver {
         if self.poisoned.is_none() {
             self.with(Generation::Young, None, |engine, now, output| engine.advance(now, STEPS_A_PUMP, output));
             self.sweep_a_little();
+            let now_ms = self.now().monotonic_ms;
+            self.told.sweep(now_ms, |id| self.engine.is_under_way(id));
         }
         for (peer, event) in self.outbox.ready.drain(..) {
             outlet.event(peer, event);

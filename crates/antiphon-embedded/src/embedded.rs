@@ -6,7 +6,8 @@ use crate::events::capabilities;
 use crate::outlet::PeerId;
 use crate::turn::Turn;
 use antiphon_broker::{
-    BoxFuture, Broker, Caller, Capabilities, Inbox, Inspect, OpenError, Report, Sink, Submission, Worker,
+    BoxFuture, Broker, Caller, Capabilities, Inbox, Inspect, OpenError, ProgressReport, Report, Sink, Submission,
+    Worker,
 };
 use antiphon_protocol::{Answer, CallId, Code, Failure, LeaseTag, Offer, Query, Tag};
 use std::future::Future;
@@ -241,6 +242,14 @@ impl Caller for Connected {
             }
         });
     }
+
+    fn follow(&self, calls: &[(CallId, Tag, u64)]) {
+        self.shared.run(|turn| {
+            for (id, tag, after) in calls {
+                turn.driver.follow(self.peer, *id, *tag, *after);
+            }
+        });
+    }
 }
 
 impl Worker for Connected {
@@ -266,6 +275,14 @@ impl Worker for Connected {
 
     fn drain(&self) {
         self.shared.run(|turn| turn.driver.drain(self.peer));
+    }
+
+    fn progress(&self, told: &mut Vec<ProgressReport>) {
+        self.shared.run(|turn| {
+            for told in told.drain(..) {
+                turn.driver.progress(self.peer, told);
+            }
+        });
     }
 }
 

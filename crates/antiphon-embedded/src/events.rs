@@ -162,6 +162,9 @@ pub(crate) fn capabilities(durable: bool, payload_bytes_max: u32) -> Capabilitie
         leases: LeasesOf::Incarnation,
         questions: Questions::All,
         named_inboxes: Support::Native,
+        progress: Support::Native,
+        events: Support::Refused,
+        schedules: Support::Refused,
         payload_bytes_max,
     }
 }

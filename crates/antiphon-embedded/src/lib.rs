@@ -9,6 +9,7 @@ mod events;
 mod opening;
 mod outlet;
 mod output;
+mod progress;
 mod questions;
 mod reporting;
 mod sweeping;

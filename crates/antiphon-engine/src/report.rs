@@ -59,6 +59,21 @@ impl Engine {
         (lease.worker == worker && !lease.orphan).then_some(tag.slot)
     }
 
+    /// Which attempt of which call runs under this lease, if the lease is the peer's and current, and whether its word
+    /// still counts: not once the call has settled.
+    #[must_use]
+    pub fn attempt_under(&self, peer: Peer, tag: LeaseTag) -> Option<(CallId, u16, bool)> {
+        let lease = self.leases.get(self.held(peer, tag)?);
+        let call = self.calls.get(lease.call);
+        Some((call.id, lease.attempt, !call.state.is_settled()))
+    }
+
+    /// Whether there is a call of this id that has not settled.
+    #[must_use]
+    pub fn is_under_way(&self, id: CallId) -> bool {
+        self.calls.find(id).is_some_and(|index| !self.calls.get(index).state.is_settled())
+    }
+
     pub(crate) fn report(&mut self, peer: Peer, tag: LeaseTag, id: CallId, end: End<'_>, effects: &mut impl Effects) {
         let lease = self.held(peer, tag).filter(|index| self.calls.get(self.leases.get(*index).call).id == id);
         let Some(lease) = lease else {

@@ -28,6 +28,10 @@ pub const DEAD_LETTER_RETENTION_MS: u64 = 30 * 24 * 3_600_000;
 pub const IDEMPOTENCY_WINDOW_MS: u64 = 24 * 3_600_000;
 /// The largest payload, in bytes.
 pub const PAYLOAD_BYTES_MAX: u32 = 16 << 20;
+/// How many things that a running call told of itself are kept, and what a slow reader has of them: the newest.
+pub const PROGRESS_ITEMS_MAX: usize = 64;
+/// How many bytes of them; also the most that one may have.
+pub const PROGRESS_BYTES_MAX: usize = 64 << 10;
 /// How many leases a call may lose as the only suspect before it is dead.
 pub const LOST_LEASES_MAX: u8 = 3;
 /// How many unsettled calls a broker holds.

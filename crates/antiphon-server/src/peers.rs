@@ -11,6 +11,9 @@ use slab::Slab;
 /// How many questions may wait for their answers: lists take several turns each, and nobody reads a thousand.
 const ASKED_MAX: usize = 1024;
 
+/// What may be unsent to a caller before it misses progress: a second of a slow line.
+const PROGRESS_UNSENT_MAX: usize = 1 << 20;
+
 /// All connections.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
@@ -146,6 +149,8 @@ impl Outlet for Peers {
             }
             // A caller learned the epoch from its welcome.
             Event::Up { .. } if matches!(connection.role, Role::Caller { .. }) => return,
+            // Who reads slower than its calls tell of themselves misses some of it.
+            Event::Progress { .. } if connection.outbound.bytes() > PROGRESS_UNSENT_MAX => return,
             event => connection.outbound.event(&event),
         }
         self.touch(place);

@@ -103,6 +103,9 @@ impl Session<'_> {
             Arrival::Frame(Frame::Attach(calls)) => calls.for_each(|(tag, id)| self.driver.attach(peer, id, tag)),
             Arrival::Frame(Frame::Acknowledge(calls)) => calls.for_each(|id| self.driver.acknowledge(peer, id)),
             Arrival::Frame(Frame::Cancel(calls)) => calls.for_each(|id| self.driver.cancel(peer, id)),
+            Arrival::Frame(Frame::Follow(calls)) => {
+                calls.for_each(|(id, tag, after)| self.driver.follow(peer, id, tag, after));
+            }
             Arrival::Oversized(Frame::Submit(submitted), bytes) => self.oversized(&submitted, bytes),
             other => self.either(other)?,
         }
@@ -112,6 +115,9 @@ impl Session<'_> {
     fn of_worker(&mut self, peer: PeerId, arrival: Arrival<'_>) -> Result<(), Farewell> {
         match arrival {
             Arrival::Frame(Frame::Report(report)) => self.driver.report(peer, report),
+            // One that is larger than a call's progress may be tells nothing.
+            Arrival::Oversized(Frame::ProgressReport(_), _) => add(&self.counters.oversized, 1),
+            Arrival::Frame(Frame::ProgressReport(told)) => self.driver.progress(peer, told),
             Arrival::Frame(Frame::Extend(leases)) => leases.for_each(|lease| self.driver.extend(peer, lease)),
             Arrival::Frame(Frame::Credit(slots)) => self.driver.credit(peer, slots),
             Arrival::Frame(Frame::Drain) => self.driver.drain(peer),
@@ -291,7 +297,11 @@ impl Session<'_> {
         Welcome {
             version: hello.version().unwrap_or(antiphon_wire::limits::VERSION_MAX),
             accepted: u8::from(self.driver.is_durable()),
-            features: durable | feature::NAMED_INBOXES | feature::IDEMPOTENCY_KEYS | feature::PRIORITIES,
+            features: durable
+                | feature::NAMED_INBOXES
+                | feature::IDEMPOTENCY_KEYS
+                | feature::PRIORITIES
+                | feature::PROGRESS,
             broker: [0; 16],
             epoch: self.driver.epoch().0,
             wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),

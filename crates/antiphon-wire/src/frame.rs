@@ -9,7 +9,7 @@ use crate::kind::{
 };
 use crate::limits::{BATCH_MAX, DEPTH_MAX, ROUTES_MAX};
 use crate::{FrameError, Kind};
-use antiphon_broker::{Event, Lease, Report, Wants};
+use antiphon_broker::{Event, Lease, Progress, ProgressReport, Report, Wants};
 use antiphon_protocol::{
     Answer, CallId, CancelAnswer, Code, ContentType, Epoch, Failure, Key, Keys, LeaseTag, Offer, Outcome, Payload,
     Query, Route, Settlement, Start, State, Tag,
@@ -44,16 +44,19 @@ pub enum Frame<'a> {
     Attach(Entries<'a, (Tag, CallId)>),
     Acknowledge(Entries<'a, CallId>),
     Cancel(Entries<'a, CallId>),
+    Follow(Entries<'a, (CallId, Tag, u64)>),
     Accepted(Entries<'a, Accepted>),
+    ProgressEnded(Entries<'a, Tag>),
     Offer(Box<Offer>),
     Credit(i32),
     Report(Report),
     Extend(Entries<'a, LeaseTag>),
     Drain,
+    ProgressReport(ProgressReport),
     CancelAsked(Entries<'a, LeaseTag>),
     Settled(Entries<'a, LeaseTag>),
     Stale(Entries<'a, LeaseTag>),
-    /// The frames that carry one event: refused, outcome, cancel answered, lease, drain asked, up.
+    /// The frames that carry one event: refused, outcome, cancel answered, progress, lease, drain asked, up.
     Event(Event),
     Query {
         ticket: u32,
@@ -100,6 +103,8 @@ impl<'a> Frame<'a> {
             Kind::Attach => return Entries::new(body).map(Self::Attach),
             Kind::Acknowledge => return Entries::new(body).map(Self::Acknowledge),
             Kind::Cancel => return Entries::new(body).map(Self::Cancel),
+            Kind::Follow => return Entries::new(body).map(Self::Follow),
+            Kind::ProgressEnded => return Entries::new(body).map(Self::ProgressEnded),
             Kind::Accepted => return Entries::new(body).map(Self::Accepted),
             Kind::Extend => return Entries::new(body).map(Self::Extend),
             Kind::CancelAsked => return Entries::new(body).map(Self::CancelAsked),
@@ -139,6 +144,12 @@ impl Frame<'_> {
         let frame = match kind {
             Kind::Submit => Frame::Submit(submitted(cursor, flags, tail)?),
             Kind::Report => Frame::Report(report(cursor, tail)?),
+            Kind::ProgressReport => Frame::ProgressReport(ProgressReport {
+                lease: cursor.lease_tag()?,
+                call: cursor.call_id()?,
+                payload: tail.required(cursor)?,
+            }),
+            Kind::Progress => Frame::Event(progress(cursor, tail)?),
             Kind::Lease => Frame::Event(Event::Lease(lease(cursor, flags, tail)?)),
             Kind::Outcome => Frame::Event(outcome(cursor, flags, tail)?),
             Kind::Refused => Frame::Event(Event::Refused { tag: cursor.u64()?, failure: failure(cursor, tail)? }),
@@ -167,6 +178,7 @@ impl Frame<'_> {
     pub fn payload_bytes(&self) -> usize {
         match self {
             Self::Submit(submitted) => submitted.payload.bytes.len(),
+            Self::ProgressReport(report) => report.payload.bytes.len(),
             Self::Report(report) => match &report.settlement {
                 Settlement::Succeed(payload) => payload.bytes.len(),
                 Settlement::Fail(failure) | Settlement::Retry(failure) | Settlement::Bury(failure) => {
@@ -327,6 +339,13 @@ fn outcome(cursor: &mut Cursor<'_>, flags: u8, tail: Tail) -> Result<Event, Fram
     Ok(Event::Outcome { tag, id, state, attempts, outcome })
 }
 
+fn progress(cursor: &mut Cursor<'_>, tail: Tail) -> Result<Event, FrameError> {
+    let (tag, id) = (cursor.u64()?, cursor.call_id()?);
+    let (sequence, attempt) = (cursor.u64()?, cursor.u16()?);
+    let payload = tail.required(cursor)?;
+    Ok(Event::Progress { tag, id, progress: Progress { sequence, attempt, payload } })
+}
+
 fn cancel_answered(cursor: &mut Cursor<'_>) -> Result<Event, FrameError> {
     let id = cursor.call_id()?;
     let (number, state) = (cursor.u8()?, cursor.u8()?);
@@ -400,6 +419,21 @@ impl Entry for (Tag, CallId) {
     fn read(bytes: &[u8]) -> Option<Self> {
         let mut cursor = Cursor::new(bytes);
         Some((cursor.u64().ok()?, cursor.call_id().ok()?))
+    }
+}
+
+impl Entry for (CallId, Tag, u64) {
+    const BYTES: usize = 32;
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor::new(bytes);
+        Some((cursor.call_id().ok()?, cursor.u64().ok()?, cursor.u64().ok()?))
+    }
+}
+
+impl Entry for Tag {
+    const BYTES: usize = 8;
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Cursor::new(bytes).u64().ok()
     }
 }
 

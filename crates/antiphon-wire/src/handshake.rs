@@ -112,6 +112,12 @@ pub mod feature {
     pub const CALLBACKS: u32 = 1 << 5;
     /// Calls that settle together.
     pub const GROUPS: u32 = 1 << 6;
+    /// What running calls tell of themselves.
+    pub const PROGRESS: u32 = 1 << 7;
+    /// Events, and subscriptions that call a procedure for each.
+    pub const EVENTS: u32 = 1 << 8;
+    /// Recurring calls.
+    pub const SCHEDULES: u32 = 1 << 9;
 }
 
 impl Welcome {

@@ -17,15 +17,19 @@ pub enum Kind {
     Attach = 0x12,
     Acknowledge = 0x13,
     Cancel = 0x14,
+    Follow = 0x18,
     Accepted = 0x20,
     Refused = 0x21,
     Outcome = 0x22,
     CancelAnswered = 0x23,
+    Progress = 0x28,
+    ProgressEnded = 0x29,
     Offer = 0x30,
     Credit = 0x31,
     Report = 0x32,
     Extend = 0x33,
     Drain = 0x34,
+    ProgressReport = 0x38,
     Up = 0x40,
     Lease = 0x41,
     CancelAsked = 0x42,
@@ -38,7 +42,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, by number.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 33] = [
         Self::Hello,
         Self::Welcome,
         Self::Refusal,
@@ -51,15 +55,19 @@ impl Kind {
         Self::Attach,
         Self::Acknowledge,
         Self::Cancel,
+        Self::Follow,
         Self::Accepted,
         Self::Refused,
         Self::Outcome,
         Self::CancelAnswered,
+        Self::Progress,
+        Self::ProgressEnded,
         Self::Offer,
         Self::Credit,
         Self::Report,
         Self::Extend,
         Self::Drain,
+        Self::ProgressReport,
         Self::Up,
         Self::Lease,
         Self::CancelAsked,
@@ -86,15 +94,19 @@ impl Kind {
             0x12 => Self::Attach,
             0x13 => Self::Acknowledge,
             0x14 => Self::Cancel,
+            0x18 => Self::Follow,
             0x20 => Self::Accepted,
             0x21 => Self::Refused,
             0x22 => Self::Outcome,
             0x23 => Self::CancelAnswered,
+            0x28 => Self::Progress,
+            0x29 => Self::ProgressEnded,
             0x30 => Self::Offer,
             0x31 => Self::Credit,
             0x32 => Self::Report,
             0x33 => Self::Extend,
             0x34 => Self::Drain,
+            0x38 => Self::ProgressReport,
             0x40 => Self::Up,
             0x41 => Self::Lease,
             0x42 => Self::CancelAsked,
@@ -112,6 +124,7 @@ impl Kind {
     pub const fn has_payload(self) -> bool {
         use Kind::{Answer, Lease, Offer, Outcome, Query, Refused, Report, Route, Submit, Up};
         matches!(self, Route | Submit | Refused | Outcome | Offer | Report | Up | Lease | Query | Answer)
+            || matches!(self, Self::Progress | Self::ProgressReport)
     }
 
     /// Whether the payload is for the other side itself rather than for a program behind it.

@@ -145,6 +145,9 @@ fn capabilities(welcome: &Welcome) -> Capabilities {
         leases: LeasesOf::Incarnation,
         questions: Questions::All,
         named_inboxes: has(feature::NAMED_INBOXES),
+        progress: has(feature::PROGRESS),
+        events: has(feature::EVENTS),
+        schedules: has(feature::SCHEDULES),
         payload_bytes_max: welcome.payload_bytes_max,
     }
 }

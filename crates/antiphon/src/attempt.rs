@@ -101,7 +101,7 @@ impl Attempt {
     }
 
     fn context(&self) -> Context {
-        Context::new(Arc::clone(&self.state), self.leases.antiphon())
+        Context::new(Arc::clone(&self.state), &self.leases)
     }
 
     fn report(&mut self, settlement: Settlement) {

@@ -1,11 +1,14 @@
 //! What a procedure knows about the call it runs for, and how it learns that it should stop.
 
 use crate::Antiphon;
-use antiphon_broker::Lease;
-use antiphon_protocol::{CallId, Code, Failure, LeaseTag};
+use crate::encoding::encode;
+use crate::leases::Leases;
+use antiphon_broker::{Lease, Support};
+use antiphon_protocol::{CallId, Code, ContentType, Failure, LeaseTag, defaults};
+use serde::Serialize;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -15,6 +18,8 @@ use tokio::time::Instant;
 pub struct Context {
     attempt: Arc<AttemptState>,
     antiphon: Antiphon,
+    /// Not the leases themselves: a context that is kept must not keep its worker.
+    leases: Weak<Leases>,
 }
 
 /// What is known of one attempt, shared by the procedure and the worker.
@@ -26,6 +31,8 @@ pub(crate) struct AttemptState {
     pub(crate) deadline: Option<Instant>,
     pub(crate) times_out: Option<Instant>,
     pub(crate) trace: Option<Box<str>>,
+    /// That of the arguments; progress is encoded alike.
+    content_type: ContentType,
     stop: AtomicU8,
     stopped: Notify,
 }
@@ -55,6 +62,7 @@ impl AttemptState {
             deadline: after(lease.deadline_ms),
             times_out: after(u64::from(lease.attempt_timeout_ms)),
             trace: lease.trace.take(),
+            content_type: lease.payload.content_type,
             stop: AtomicU8::new(0),
             stopped: Notify::new(),
         }
@@ -90,8 +98,42 @@ impl AttemptState {
 }
 
 impl Context {
-    pub(crate) fn new(attempt: Arc<AttemptState>, antiphon: &Antiphon) -> Self {
-        Self { antiphon: antiphon.for_calls_within(Arc::clone(&attempt)), attempt }
+    pub(crate) fn new(attempt: Arc<AttemptState>, leases: &Arc<Leases>) -> Self {
+        let antiphon = leases.antiphon().for_calls_within(Arc::clone(&attempt));
+        Self { antiphon, attempt, leases: Arc::downgrade(leases) }
+    }
+
+    /// Tells whoever follows the call how far it is, in any form: a number, a text, a struct. Encoded like the
+    /// arguments, as JSON if those are raw bytes.
+    ///
+    /// It is delivered in order, at most once and without a promise: the newest 64 items or 64 KiB of a call are kept, in
+    /// the broker's memory, until 30 s after the call has settled. What a procedure tells faster than its connection
+    /// takes is dropped, oldest first; what an attempt tells after it has lost its lease is not passed on.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` when the value cannot be encoded, `RESOURCE_EXHAUSTED` when it has more than 64 KiB then,
+    /// `UNIMPLEMENTED` when the broker does not pass progress on.
+    pub fn progress<P: Serialize + ?Sized>(&self, value: &P) -> Result<(), Failure> {
+        if self.antiphon.capabilities().progress == Support::Refused {
+            let text = "this broker does not pass on what running calls tell of themselves";
+            return Err(Failure::new(Code::Unimplemented, text));
+        }
+        let content_type = match self.attempt.content_type {
+            ContentType::Raw => ContentType::Json,
+            other => other,
+        };
+        let payload = encode(&value, content_type)
+            .map_err(|error| Failure::new(Code::InvalidArgument, format!("the progress cannot be encoded: {error}")))?;
+        let (bytes, max) = (payload.bytes.len(), defaults::PROGRESS_BYTES_MAX);
+        if bytes > max {
+            let text =
+                format!("the progress has {bytes} bytes, the limit is {max}: tell where it stands, not all of it");
+            return Err(Failure::new(Code::ResourceExhausted, text));
+        }
+        if let Some(leases) = self.leases.upgrade() {
+            leases.tell(&self.attempt, payload);
+        }
+        Ok(())
     }
 
     /// The call.

@@ -5,8 +5,8 @@ use crate::Antiphon;
 use crate::attempt::Attempt;
 use crate::context::{AttemptState, Stop};
 use crate::service::Service;
-use antiphon_broker::{Event, Lease, Report, Sink, Worker};
-use antiphon_protocol::{LeaseTag, Settlement, defaults};
+use antiphon_broker::{Event, Lease, ProgressReport, Report, Sink, Worker};
+use antiphon_protocol::{LeaseTag, Payload, Settlement, defaults};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -131,6 +131,17 @@ impl Leases {
         self.changed.notify_waiters();
     }
 
+    /// Passes on what an attempt tells of itself; one that is not held any more tells nothing.
+    pub(crate) fn tell(&self, attempt: &AttemptState, payload: Payload) {
+        let worker = {
+            let state = self.lock();
+            state.worker.clone().filter(|_| state.running.contains_key(&attempt.lease))
+        };
+        if let Some(worker) = worker {
+            worker.progress(&mut vec![ProgressReport { lease: attempt.lease, call: attempt.call, payload }]);
+        }
+    }
+
     /// Offers reports to the broker until it takes no more; `Writable` follows then.
     fn offer_reports(&self) {
         let mut state = self.lock();
@@ -178,6 +189,8 @@ impl Leases {
                 | Event::Accepted { .. }
                 | Event::Refused { .. }
                 | Event::Outcome { .. }
+                | Event::Progress { .. }
+                | Event::ProgressEnded { .. }
                 | Event::CancelAnswered { .. } => (),
             }
         }

@@ -9,6 +9,7 @@ use crate::inbox::Deliveries;
 use crate::outgoing::Outgoing;
 use crate::overflow::Overflow;
 use crate::pending::{Pending, PendingCall};
+use crate::progress::Source;
 use antiphon_broker::{Broker, Caller, Inbox, Sink, Submission, Wants};
 use antiphon_protocol::{Call, CallId, CallerId, CancelAnswer, Code, Failure, Tag};
 use std::cell::Cell;
@@ -42,6 +43,10 @@ pub(crate) struct State {
     pub(crate) offering: usize,
     /// Attachments from before the caller was open.
     attachments: Vec<(CallId, Tag)>,
+    /// Where what followed calls tell of themselves goes, by the calls' tags.
+    pub(crate) sources: HashMap<Tag, Source>,
+    /// Calls that are followed from before the caller was open.
+    pub(crate) follows: Vec<(CallId, Tag)>,
     /// Cancellations from before the caller was open, or while kept calls are offered.
     pub(crate) cancellations: Vec<CallId>,
     pub(crate) acknowledgements: Acknowledgements,
@@ -115,6 +120,8 @@ impl Session {
             overflow: Overflow::default(),
             offering: 0,
             attachments: Vec::new(),
+            sources: HashMap::new(),
+            follows: Vec::new(),
             cancellations: Vec::new(),
             acknowledgements: Acknowledgements::default(),
             cancels: HashMap::new(),
@@ -255,6 +262,11 @@ impl Session {
         }
     }
 
+    /// The open caller, if there is one.
+    pub(crate) fn caller(&self) -> Option<Arc<dyn Caller>> {
+        self.lock().link.caller()
+    }
+
     /// Waits until one more call may be kept here.
     pub(crate) fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
@@ -281,16 +293,21 @@ impl Session {
     pub(crate) async fn open_now(self: &Arc<Self>) -> Result<(), antiphon_broker::OpenError> {
         let sink: Arc<dyn Sink> = Arc::new(SessionSink(Arc::downgrade(self)));
         let caller: Arc<dyn Caller> = Arc::from(self.broker.open_caller(self.inbox.clone(), sink).await?);
-        let (attachments, cancellations) = {
+        let (attachments, follows, cancellations) = {
             let mut state = self.lock();
             if !matches!(state.link, Link::Ended(_)) {
                 state.link = Link::Open(Arc::clone(&caller));
             }
-            (std::mem::take(&mut state.attachments), std::mem::take(&mut state.cancellations))
+            let follows = std::mem::take(&mut state.follows).into_iter().map(|(id, tag)| (id, tag, 0));
+            let follows: Vec<_> = follows.collect();
+            (std::mem::take(&mut state.attachments), follows, std::mem::take(&mut state.cancellations))
         };
         self.flush();
         if !attachments.is_empty() {
             caller.attach(&attachments);
+        }
+        if !follows.is_empty() {
+            caller.follow(&follows);
         }
         if !cancellations.is_empty() {
             caller.cancel(&cancellations);
@@ -305,6 +322,8 @@ impl Session {
             state.link = Link::Closed;
         }
         state.attachments.clear();
+        state.follows.clear();
+        state.sources.clear();
         state.cancellations.clear();
         state.cancels.clear();
         let mut wakers = state.overflow.clear();
@@ -416,6 +435,8 @@ impl State {
     /// Forgets everything that is on its way, because the session has ended; gives back whom to wake.
     pub(crate) fn clear(&mut self) -> Vec<Waker> {
         self.attachments.clear();
+        self.follows.clear();
+        self.sources.clear();
         self.cancellations.clear();
         drop(self.acknowledgements.take());
         self.cancels.clear();

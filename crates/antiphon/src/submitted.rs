@@ -6,6 +6,7 @@ use crate::call_error::{Ending, SettledCall};
 use crate::inspection::Inspection;
 use crate::outgoing::Outgoing;
 use crate::procedure::Reading;
+use crate::progress::ProgressStream;
 use crate::session::{Acceptance, Crowded, Sent, Session};
 use antiphon_broker::Wants;
 use antiphon_protocol::{CallId, CallStatus, CancelAnswer, Failure, Knowledge, State, Tag};
@@ -54,6 +55,17 @@ impl<V, E> SubmittedCall<V, E> {
                 Err(error) => Err(error),
             },
         }
+    }
+
+    /// What the procedure tells of itself while it runs: a stream that ends with the call. It begins with what the
+    /// broker has kept (the newest 64 items or 64 KiB of a call), goes on over reconnects after what came last, and
+    /// holds as much here for a reader who is slow. Progress is in the broker's memory only: a restart of the broker
+    /// loses what was not read. Asking again ends the earlier stream; asked when the outcome was given, it is empty.
+    ///
+    /// # Errors
+    /// `UNIMPLEMENTED` when the broker does not pass progress on.
+    pub fn progress<P>(&self) -> Result<ProgressStream<P>, Failure> {
+        self.session.follow(self.tag.unwrap_or_default())
     }
 
     /// Asks to cancel the call, and tells what came of it: it never ran, it is being stopped, it had settled. The

@@ -4,7 +4,7 @@ use crate::CallFailure;
 use crate::call_error::{Ending, SettledCall};
 use crate::session::{Link, Session, State};
 use antiphon_broker::Event;
-use antiphon_protocol::{Code, Failure, Tag};
+use antiphon_protocol::{CallId, Code, Failure, Tag};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -13,6 +13,8 @@ use std::task::Waker;
 struct After {
     wakers: Vec<Waker>,
     flush: bool,
+    /// Calls whose progress is to be asked for.
+    follow: Vec<(CallId, Tag, u64)>,
     acknowledge: bool,
     /// A caller that was given up is dropped outside the lock: it calls the broker.
     closed: Option<Link>,
@@ -29,6 +31,11 @@ impl Session {
             }
         }
         after.wakers.into_iter().for_each(Waker::wake);
+        if !after.follow.is_empty()
+            && let Some(caller) = self.caller()
+        {
+            caller.follow(&after.follow);
+        }
         if after.acknowledge {
             self.acknowledge_all();
         }
@@ -45,10 +52,16 @@ impl Session {
                     call.id = id;
                     call.accepted = Some(duplicate);
                     after.wakers.extend(call.waker.take());
+                    let follows = state.sources.get_mut(&tag);
+                    after.follow.extend(follows.map(|source| (id, tag, source.seen())));
                 }
             }
             Event::Outcome { tag, id, state: settled, attempts, outcome } => {
                 state.settle(tag, SettledCall { id, state: settled, attempts, outcome }, after);
+            }
+            Event::Progress { tag, progress, .. } => after.wakers.extend(state.progress(tag, progress)),
+            Event::ProgressEnded { tag } => {
+                after.wakers.extend(state.sources.remove(&tag).and_then(|source| source.close()));
             }
             Event::Refused { tag, failure } => state.refuse(tag, failure, after),
             Event::CancelAnswered { id, answer } => {
@@ -92,6 +105,8 @@ impl Session {
 impl State {
     /// Takes an outcome: to the inbox, or to whoever waits for the call.
     fn settle(&mut self, tag: Tag, settled: SettledCall, after: &mut After) {
+        // It may have told something that was not asked for in time: its stream ends when all of that is here.
+        after.follow.extend(self.sources.get(&tag).map(|source| (settled.id, tag, source.seen())));
         if let Some(deliveries) = &mut self.deliveries {
             after.wakers.extend(deliveries.deliver(settled));
             // Who still waits for the acceptance has it with the outcome.
@@ -129,6 +144,7 @@ impl State {
         let failure = CallFailure::new(call.id, failure);
         let unknown = attached || failure.failure.may_have_run;
         let ending = if unknown { Ending::Unknown(failure) } else { Ending::Refused(failure) };
+        after.wakers.extend(self.sources.remove(&tag).and_then(|source| source.close()));
         self.end(tag, ending, after);
     }
 

@@ -29,7 +29,7 @@ impl Exec {
         Self { commands, raw, bytes_max }
     }
 
-    async fn attempt(&self, mut attempt: Attempt) -> Option<Settlement> {
+    async fn attempt(&self, attempt: Attempt) -> Option<Settlement> {
         let place = usize::try_from(attempt.lease.procedure).unwrap_or(usize::MAX);
         let Some(command) = self.commands.get(place) else {
             return Some(Settlement::Fail(Failure::new(Code::Unimplemented, "this procedure was not offered")));

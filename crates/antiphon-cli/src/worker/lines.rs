@@ -5,7 +5,7 @@ use super::process::Group;
 use crate::leases::{Attempt, Run};
 use crate::payload;
 use antiphon_broker::{BoxFuture, Lease};
-use antiphon_protocol::{Code, ContentType, Failure, Name, Settlement};
+use antiphon_protocol::{Code, ContentType, Failure, Name, Payload, Settlement};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::io;
@@ -49,6 +49,9 @@ enum Answered<'a> {
     #[serde(borrow)]
     Value(&'a RawValue),
     Failure(Told),
+    /// Not an answer: what it tells of itself on the way to one.
+    #[serde(borrow)]
+    Progress(&'a RawValue),
 }
 
 #[derive(Deserialize)]
@@ -81,7 +84,7 @@ impl Lines {
         Process::start(self.commands.get(place).map_or("false", String::as_str))
     }
 
-    async fn attempt(&self, mut attempt: Attempt) -> Option<Settlement> {
+    async fn attempt(&self, attempt: Attempt) -> Option<Settlement> {
         let place = usize::try_from(attempt.lease.procedure).unwrap_or(usize::MAX);
         let name = self.names.get(place).map_or("", Name::as_str);
         let line = match line_of(&attempt.lease, name) {
@@ -93,7 +96,7 @@ impl Lines {
             Err(error) => return Some(Settlement::Retry(unstarted(&error))),
         };
         let answer = tokio::select! {
-            answer = process.ask(&line, self.bytes_max + LINE_EXTRA_BYTES) => Some(answer),
+            answer = process.ask(&line, self.bytes_max + LINE_EXTRA_BYTES, &attempt) => Some(answer),
             () = attempt.stopped() => None,
         };
         match answer {
@@ -131,18 +134,28 @@ impl Process {
         Ok(Self { group, stdin, stdout })
     }
 
-    async fn ask(&mut self, line: &[u8], bytes_max: usize) -> io::Result<Vec<u8>> {
+    /// Writes a line and reads lines until one is an answer; what the others tell is passed on.
+    async fn ask(&mut self, line: &[u8], bytes_max: usize, attempt: &Attempt) -> io::Result<Vec<u8>> {
         let died = |error: &dyn std::fmt::Display| io::Error::other(format!("the process died: {error}"));
         let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
-        let mut answer = Vec::new();
+        let (stdin, stdout) = (&mut self.stdin, &mut self.stdout);
         // Together: a process may answer before it has read all.
         let write = async {
-            self.stdin.write_all(line).await?;
-            self.stdin.flush().await
+            stdin.write_all(line).await?;
+            stdin.flush().await
         };
-        let mut bounded = (&mut self.stdout).take(limit);
-        let (written, read) = tokio::join!(write, bounded.read_until(b'\n', &mut answer));
-        read.map_err(|error| died(&error))?;
+        let read = async {
+            loop {
+                let mut answer = Vec::new();
+                (&mut *stdout).take(limit).read_until(b'\n', &mut answer).await?;
+                match progress(&answer, attempt.lease.payload.content_type) {
+                    Some(told) => attempt.tell(told).await,
+                    None => return Ok::<_, io::Error>(answer),
+                }
+            }
+        };
+        let (written, read) = tokio::join!(write, read);
+        let answer = read.map_err(|error| died(&error))?;
         if answer.last() == Some(&b'\n') {
             return Ok(answer);
         }
@@ -186,6 +199,13 @@ fn compact(text: &str) -> Result<String, String> {
     Ok(text.replace(['\n', '\r'], " "))
 }
 
+/// What a line tells of the call on the way to its answer, if that is what it is. More than may be told is left out.
+fn progress(line: &[u8], content_type: ContentType) -> Option<Payload> {
+    let Ok(Answered::Progress(value)) = serde_json::from_slice(line.strip_suffix(b"\n")?) else { return None };
+    let content_type = if content_type == ContentType::Raw { ContentType::Json } else { content_type };
+    payload::from_json(value.get().to_owned().into(), content_type).ok()
+}
+
 fn settlement(answer: &[u8], content_type: ContentType) -> Settlement {
     let broken = |why: String| {
         let text = format!("its line is neither {{\"value\":…}} nor {{\"failure\":{{\"code\":…}}}}: {why}");
@@ -202,6 +222,7 @@ fn settlement(answer: &[u8], content_type: ContentType) -> Settlement {
             Err(why) => broken(why),
         },
         Ok(Answered::Failure(told)) => failure(told),
+        Ok(Answered::Progress(_)) => broken("progress is no answer".to_owned()),
     }
 }
 
@@ -216,8 +237,6 @@ fn failure(told: Told) -> Settlement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use antiphon_protocol::Payload;
-
     #[test]
     fn a_line_answers_with_a_value_or_a_failure() {
         let settle = |line: &str| settlement(line.as_bytes(), ContentType::Json);

@@ -80,3 +80,21 @@ fn cancelling_ends_the_process_and_the_next_call_starts_another() {
     broker.run(["cancel", &id]).ok();
     assert_eq!(broker.run(["call", "hang.first"]).ok(), "2");
 }
+
+#[test]
+fn what_a_process_tells_on_the_way_goes_to_stderr() {
+    let broker = Broker::start();
+    let serve = "step.by=while read -r line; do echo '{\"progress\": {\"done\": 1}}'; echo '{\"progress\": \"half\"}'; \
+                 echo '{\"value\": 7}'; done";
+    let _worker = broker.worker(&["--slots", "1", "--lines", serve]);
+    let ran = broker.run(["call", "step.by", "--progress"]);
+    assert_eq!((ran.ok(), ran.stderr.as_str()), ("7", "{\"done\":1}\n\"half\"\n"));
+    // What was kept comes to who asks later, too.
+    let id = broker.run(["call", "step.by", "--detach"]).ok().to_owned();
+    assert_eq!(broker.run(["result", &id, "--wait", "30s"]).ok(), "7");
+    let later = broker.run(["result", &id, "--progress", "-o", "jsonl"]);
+    let told: Vec<serde_json::Value> = later.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&told[0]["progress"]["done"], &told[1]["progress"]), (&1.into(), &"half".into()));
+    assert_eq!((&told[0]["attempt"], &told[1]["id"]), (&1.into(), &id.as_str().into()));
+    assert!(broker.run(["call", "step.by"]).stderr.is_empty(), "without --progress nothing is told");
+}

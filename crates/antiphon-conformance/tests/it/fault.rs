@@ -8,6 +8,7 @@ pub enum Fault {
     AskNobodyToStop,
     AttachConsumes,
     CountReleases,
+    CountProgressDown,
     CutPayloads,
     DeliverOnce,
     DieWithCallers,
@@ -23,6 +24,7 @@ pub enum Fault {
     ForgetTokens,
     ForgetWhoWent,
     FreeSlotsEarly,
+    HearAnyLease,
     IgnoreClasses,
     IgnoreCredit,
     IgnoreDrain,
@@ -32,6 +34,7 @@ pub enum Fault {
     IgnoreStarts,
     IgnoreUnknownIds,
     IgnoreWhatIsLacking,
+    KeepAllProgress,
     KeepAnyLease,
     KeepFreedKeys,
     KeepSlots,
@@ -39,12 +42,15 @@ pub enum Fault {
     KeysOverProcedures,
     LeaseAgain,
     LoseDetails,
+    NeverEndProgress,
     NeverWritable,
     NoConflicts,
     NoFence,
     NoLimitOfAttempts,
     NoPayloadCap,
+    OneAttemptTells,
     OtherTag,
+    RepeatProgress,
     RetryBuried,
     RunCancelled,
     RunDuplicates,
@@ -81,6 +87,7 @@ found_by! {
         cancel::a_running_call_that_is_cancelled_holds_its_slot_until_it_stops;
     full AttachConsumes: attach::the_outcome_of_a_settled_call_is_found_by_its_id;
     full CountReleases: settle::a_release_counts_no_attempt;
+    full CountProgressDown: progress::progress_comes_in_order_to_who_follows;
     full CutPayloads: submit::a_payload_of_10_mb_arrives_whole;
     full DeliverOnce:
         named_inbox::a_named_inbox_delivers_again_until_it_is_acknowledged
@@ -100,6 +107,7 @@ found_by! {
         worker::an_idempotent_call_of_a_worker_that_went_is_leased_again
         worker::any_call_of_a_worker_that_went_is_leased_again;
     full FreeSlotsEarly: cancel::a_running_call_that_is_cancelled_holds_its_slot_until_it_stops;
+    full HearAnyLease: progress::who_lost_the_lease_tells_nothing;
     full IgnoreClasses: priority::the_higher_class_goes_first;
     full IgnoreCredit: worker::credit_adds_slots worker::negative_credit_takes_slots_away;
     full IgnoreDrain: worker::a_drained_worker_gets_no_more;
@@ -117,7 +125,9 @@ found_by! {
         idempotency::one_key_is_one_call
         named_inbox::a_named_inbox_keeps_what_settled_while_it_was_closed
         priority::the_higher_class_goes_first
+        progress::progress_comes_in_order_to_who_follows
         tenant::a_tenant_is_refused_where_there_are_none;
+    full KeepAllProgress: progress::the_newest_progress_is_kept;
     full KeepAnyLease:
         worker::a_worker_that_comes_back_keeps_its_leases
         worker::a_lease_of_another_incarnation_is_not_kept;
@@ -127,12 +137,15 @@ found_by! {
     full KeysOverProcedures: idempotency::one_key_of_two_procedures_is_two_calls;
     full LeaseAgain: worker::an_at_most_once_call_whose_lease_is_lost_is_dead;
     full LoseDetails: settle::a_failure_arrives_whole;
+    full NeverEndProgress: progress::following_a_settled_call_ends;
     full NeverWritable: submit::every_call_of_a_large_batch_is_answered;
     full NoConflicts: idempotency::one_key_with_other_arguments_is_a_conflict;
     full NoFence: named_inbox::the_last_to_open_a_named_inbox_has_it;
     full NoLimitOfAttempts: settle::used_up_attempts_make_a_call_dead;
     full NoPayloadCap: submit::a_payload_over_the_cap_is_refused;
+    full OneAttemptTells: progress::a_further_attempt_tells_under_its_number;
     full OtherTag: submit::ids_and_tags_are_echoed submit::an_awaited_call_is_answered_by_its_outcome;
+    full RepeatProgress: progress::following_goes_on_after_what_was_seen;
     full RetryBuried: settle::a_buried_call_is_dead_at_once;
     full RunCancelled: cancel::a_waiting_call_that_is_cancelled_never_runs;
     full RunDuplicates: submit::one_id_submitted_twice_is_one_call;

@@ -1,6 +1,7 @@
 //! A broker in a few hundred lines behind one lock, which can break each rule on purpose. It stores nothing on disk;
 //! its restart keeps what a durable broker would.
 
+mod progress;
 mod seam;
 
 use crate::fault::Fault;
@@ -37,6 +38,9 @@ pub fn full() -> Capabilities {
         leases: LeasesOf::Incarnation,
         questions: Questions::None,
         named_inboxes: Support::Native,
+        progress: Support::Native,
+        events: Support::Refused,
+        schedules: Support::Refused,
         payload_bytes_max: 11_000_000,
     }
 }
@@ -53,6 +57,7 @@ pub fn bare() -> Capabilities {
         priorities: Support::Refused,
         tenants: Support::Refused,
         named_inboxes: Support::Refused,
+        progress: Support::Refused,
         payload_bytes_max: 1_000,
         ..full()
     }
@@ -82,6 +87,7 @@ struct Data {
     calls: BTreeMap<CallId, Kept>,
     callers: BTreeMap<u32, (Inbox, Arc<dyn Sink>)>,
     workers: BTreeMap<u32, Working>,
+    told: progress::Told,
 }
 
 struct Kept {
@@ -123,6 +129,7 @@ impl Toy {
             calls: BTreeMap::new(),
             callers: BTreeMap::new(),
             workers: BTreeMap::new(),
+            told: progress::Told::default(),
         };
         let data = Arc::new(Mutex::new(data));
         let clock: Weak<Mutex<Data>> = Arc::downgrade(&data);

@@ -37,6 +37,7 @@ fn the_page_lists_every_limit_with_its_value() {
     limits.extend(fields("RemoteOptions", &RemoteOptions::default()));
     limits.retain(|name, _| !ELSEWHERE.contains(&name.as_str()));
     limits.insert("DriverOptions::cache_bytes".to_owned(), driver.cache_bytes.to_string());
+    limits.insert("DriverOptions::progress_bytes_max".to_owned(), driver.progress_bytes_max.to_string());
     limits.insert("DriverOptions::volatile_bytes_max".to_owned(), driver.volatile_bytes_max.to_string());
     let overflow = include_str!("../../../antiphon/src/overflow.rs");
     for (name, declared, value) in [

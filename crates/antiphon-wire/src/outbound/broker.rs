@@ -25,6 +25,15 @@ impl Outbound {
                 self.outcome(*tag, *id, *state, *attempts, outcome);
             }
             Event::CancelAnswered { id, answer } => self.cancel_answered(*id, answer),
+            Event::Progress { tag, id, progress } => {
+                self.frame_with_payload(Kind::Progress, 0, Some(&progress.payload), |out| {
+                    out.put_u64_le(*tag);
+                    out.put_slice(&id.to_bytes());
+                    out.put_u64_le(progress.sequence);
+                    out.put_u16_le(progress.attempt);
+                });
+            }
+            Event::ProgressEnded { tag } => self.entry(Kind::ProgressEnded, &tag.to_le_bytes()),
             Event::Lease(lease) => self.lease(lease),
             Event::CancelAsked { lease } => self.entry(Kind::CancelAsked, &lease_bytes(*lease)),
             Event::Settled { lease } => self.entry(Kind::Settled, &lease_bytes(*lease)),

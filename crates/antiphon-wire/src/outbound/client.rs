@@ -5,7 +5,7 @@ use crate::Kind;
 use crate::handshake::{put_short_text, put_text};
 use crate::kind::{CHILD, CONCURRENT, GROUPED, KEYED, MORE_KEYS, ORDERED, RESENT, START_AT, START_IN};
 use crate::limits::TRACE_BYTES_MAX;
-use antiphon_broker::{Report, Submission, Wants};
+use antiphon_broker::{ProgressReport, Report, Submission, Wants};
 use antiphon_protocol::{CallId, Keys, LeaseTag, Offer, Query, Route, Settlement, Start, Tag};
 use bytes::BufMut;
 
@@ -75,6 +75,24 @@ impl Outbound {
     /// Asks to cancel a call.
     pub fn cancel(&mut self, id: CallId) {
         self.entry(Kind::Cancel, &id.to_bytes());
+    }
+
+    /// Asks for what a running call tells of itself, after a sequence.
+    pub fn follow(&mut self, id: CallId, tag: Tag, after: u64) {
+        let mut entry = [0; 32];
+        let (first, numbers) = entry.split_at_mut(16);
+        first.copy_from_slice(&id.to_bytes());
+        numbers.first_chunk_mut::<8>().expect("16 bytes hold 8").copy_from_slice(&tag.to_le_bytes());
+        numbers.last_chunk_mut::<8>().expect("16 bytes hold 8").copy_from_slice(&after.to_le_bytes());
+        self.entry(Kind::Follow, &entry);
+    }
+
+    /// Passes on what a running call tells of itself.
+    pub fn progress(&mut self, told: &ProgressReport) {
+        self.frame_with_payload(Kind::ProgressReport, 0, Some(&told.payload), |out| {
+            out.put_slice(&lease_bytes(told.lease));
+            out.put_slice(&told.call.to_bytes());
+        });
     }
 
     /// What a worker runs and holds.

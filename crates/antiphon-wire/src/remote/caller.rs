@@ -5,9 +5,9 @@ use super::line::{Closing, Line, Side, Up};
 use super::routes::Routes;
 use super::{RemoteOptions, line};
 use crate::{Arrival, Frame, FrameError, Outbound};
-use antiphon_broker::{Caller, Event, Submission, Wants};
+use antiphon_broker::{Caller, Event, Progress, Submission, Wants};
 use antiphon_protocol::{CallId, Code, Durability, Epoch, Failure, Offer, Outcome, Tag};
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
 use slab::Slab;
 use std::sync::Arc;
@@ -27,6 +27,9 @@ pub(super) struct CallerSide {
     kept_bytes: usize,
     cancelling: HashSet<CallId, FxBuildHasher>,
     unsaid: Vec<CallId>,
+    /// Which calls are followed under which tags, and the newest sequence that came.
+    follows: HashMap<Tag, (CallId, u64), FxBuildHasher>,
+    tells_progress: bool,
     starved: bool,
     durable_by_default: bool,
     payload_bytes_max: usize,
@@ -67,6 +70,8 @@ impl CallerSide {
             kept_bytes: 0,
             cancelling: HashSet::default(),
             unsaid: Vec::new(),
+            follows: HashMap::default(),
+            tells_progress: false,
             starved: false,
             durable_by_default: true,
             payload_bytes_max: usize::MAX,
@@ -161,6 +166,15 @@ impl CallerSide {
         entry
     }
 
+    fn progress(&mut self, tag: Tag, id: CallId, progress: Progress, events: &mut Vec<Event>) {
+        let Some((_, newest)) = self.follows.get_mut(&tag) else { return };
+        // What came before the connection broke may come again.
+        if progress.sequence > *newest {
+            *newest = progress.sequence;
+            events.push(Event::Progress { tag, id, progress });
+        }
+    }
+
     fn accepted(&mut self, accepted: crate::Accepted, events: &mut Vec<Event>) {
         let Some(place) = self.place(accepted.tag) else { return };
         let Some(entry) = self.entries.get_mut(place) else { return };
@@ -230,6 +244,10 @@ impl Side for CallerSide {
             self.age(place);
             self.say(place, outbound);
         }
+        self.tells_progress = up.welcome.features & crate::feature::PROGRESS != 0;
+        if self.tells_progress {
+            self.follows.iter().for_each(|(tag, (id, newest))| outbound.follow(*id, *tag, *newest));
+        }
         for id in self.unsaid.drain(..) {
             outbound.acknowledge(id);
         }
@@ -255,6 +273,16 @@ impl Side for CallerSide {
                     events.push(Event::Refused { tag, failure });
                 }
             }
+            Arrival::Frame(Frame::Event(Event::Progress { tag, id, progress })) => {
+                self.progress(tag, id, progress, events);
+            }
+            Arrival::Frame(Frame::ProgressEnded(tags)) => tags.for_each(|tag| {
+                if self.follows.remove(&tag).is_some() {
+                    events.push(Event::ProgressEnded { tag });
+                }
+            }),
+            // Larger than this side takes: it is missed.
+            Arrival::Oversized(Frame::Event(Event::Progress { .. }), _) => (),
             Arrival::Frame(Frame::Event(Event::CancelAnswered { id, answer })) => {
                 if self.cancelling.remove(&id) {
                     events.push(Event::CancelAnswered { id, answer });
@@ -347,6 +375,19 @@ impl Caller for RemoteCaller {
             state.side.cancelling.insert(*id);
             if up {
                 state.outbound.cancel(*id);
+            }
+        }
+        self.0.send(guard, false);
+    }
+
+    fn follow(&self, calls: &[(CallId, Tag, u64)]) {
+        let mut guard = self.0.state();
+        let state = &mut *guard;
+        let tells = state.is_up() && state.side.tells_progress;
+        for (id, tag, after) in calls {
+            state.side.follows.insert(*tag, (*id, *after));
+            if tells {
+                state.outbound.follow(*id, *tag, *after);
             }
         }
         self.0.send(guard, false);

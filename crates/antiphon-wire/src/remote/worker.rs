@@ -3,10 +3,11 @@
 use super::RemoteOptions;
 use super::line::{Closing, Line, Side, Up};
 use crate::{Arrival, Frame, FrameError, Outbound};
-use antiphon_broker::{Event, Lease, Report, Worker};
-use antiphon_protocol::{Code, Failure, HeldLease, LeaseTag, Offer, Settlement};
+use antiphon_broker::{Event, Lease, ProgressReport, Report, Worker};
+use antiphon_protocol::{Code, Failure, HeldLease, LeaseTag, Offer, Payload, Settlement, defaults};
 use hashbrown::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// How many leases more than slots a broker may grant before it is taken for broken: leases cross with credits that
@@ -20,6 +21,7 @@ pub(super) struct WorkerSide {
     running: usize,
     sequence: u64,
     draining: bool,
+    tells_progress: bool,
     starved: bool,
     slots_most: usize,
     /// What the broker was last told in an offer; credits of the time while the line was down are told after it.
@@ -33,6 +35,25 @@ struct Held {
     sequence: u64,
     /// Kept to be sent again until it is answered.
     report: Option<Report>,
+    /// Told and not passed on yet, oldest first: within the bounds of one call's progress.
+    told: VecDeque<Payload>,
+}
+
+impl Held {
+    fn tell(&mut self, payload: Payload) {
+        self.told.push_back(payload);
+        let bytes = |told: &VecDeque<Payload>| told.iter().map(|payload| payload.bytes.len()).sum::<usize>();
+        while self.told.len() > defaults::PROGRESS_ITEMS_MAX || bytes(&self.told) > defaults::PROGRESS_BYTES_MAX {
+            self.told.pop_front();
+        }
+    }
+
+    fn pass_on(&mut self, outbound: &mut Outbound) {
+        let HeldLease { lease, call } = self.lease;
+        for payload in self.told.drain(..) {
+            outbound.progress(&ProgressReport { lease, call, payload });
+        }
+    }
 }
 
 impl WorkerSide {
@@ -45,6 +66,7 @@ impl WorkerSide {
             running: 0,
             sequence: 0,
             draining: false,
+            tells_progress: false,
             starved: false,
             slots_most,
             slots_offered,
@@ -59,7 +81,7 @@ impl WorkerSide {
 
     fn hold(&mut self, lease: HeldLease) {
         self.sequence += 1;
-        let held = Held { lease, sequence: self.sequence, report: None };
+        let held = Held { lease, sequence: self.sequence, report: None, told: VecDeque::new() };
         if self.held.insert(lease.lease, held).is_none_or(|before| before.report.is_some()) {
             self.running += 1;
         }
@@ -89,6 +111,11 @@ impl WorkerSide {
     fn report(&mut self, report: Report, up: Option<&mut Outbound>) {
         let report = self.fitting(report);
         if let Some(outbound) = up {
+            if self.tells_progress
+                && let Some(held) = self.held.get_mut(&report.lease)
+            {
+                held.pass_on(outbound);
+            }
             outbound.report(&report);
         }
         if let Some(held) = self.held.get_mut(&report.lease) {
@@ -131,6 +158,10 @@ impl Side for WorkerSide {
         // it is answered: the broker may have recorded it before the connection broke.
         self.held.retain(|lease, held| held.report.is_some() || kept.contains(lease));
         self.running = self.held.values().filter(|held| held.report.is_none()).count();
+        self.tells_progress = up.welcome.features & crate::feature::PROGRESS != 0;
+        if self.tells_progress {
+            self.held.values_mut().for_each(|held| held.pass_on(outbound));
+        }
         let mut reports: Vec<(u64, &Report)> =
             self.held.values().filter_map(|held| Some((held.sequence, held.report.as_ref()?))).collect();
         reports.sort_unstable_by_key(|(sequence, _)| *sequence);
@@ -244,6 +275,23 @@ impl Worker for RemoteWorker {
         state.side.draining = true;
         if state.is_up() {
             state.outbound.drain();
+        }
+        self.0.send(guard, false);
+    }
+
+    fn progress(&self, told: &mut Vec<ProgressReport>) {
+        let mut guard = self.0.state();
+        let state = &mut *guard;
+        let up = state.is_up();
+        let side = &mut state.side;
+        for ProgressReport { lease, payload, .. } in told.drain(..) {
+            let room = state.outbound.bytes() < side.unsent_bytes_max;
+            if let Some(held) = side.held.get_mut(&lease).filter(|held| held.report.is_none()) {
+                held.tell(payload);
+                if up && room && side.tells_progress {
+                    held.pass_on(&mut state.outbound);
+                }
+            }
         }
         self.0.send(guard, false);
     }

@@ -1,6 +1,6 @@
 //! The bytes of every frame, as `docs/wire-format.md` gives them: a changed byte is another version of the wire.
 
-use antiphon_broker::{Event, Lease, Report, Submission, Wants};
+use antiphon_broker::{Event, Lease, Progress, ProgressReport, Report, Submission, Wants};
 use antiphon_protocol::{
     Answer, Call, CallId, CancelAnswer, Code, Epoch, Failure, HeldLease, IncarnationId, Key, Keys, LeaseTag, Name,
     Offer, OfferedProcedure, Outcome, Payload, Query, Route, Settlement, Start, State,
@@ -40,6 +40,8 @@ fn check(greeted: bool, lay: impl FnOnce(&mut Outbound), expected: &str, frame: 
         Frame::Attach(entries) => format!("{:?}", entries.collect::<Vec<_>>()),
         Frame::Acknowledge(entries) | Frame::Cancel(entries) => format!("{:?}", entries.collect::<Vec<_>>()),
         Frame::Accepted(entries) => format!("{:?}", entries.collect::<Vec<_>>()),
+        Frame::Follow(entries) => format!("{:?}", entries.collect::<Vec<_>>()),
+        Frame::ProgressEnded(entries) => format!("{:?}", entries.collect::<Vec<_>>()),
         Frame::Extend(entries) | Frame::CancelAsked(entries) | Frame::Settled(entries) | Frame::Stale(entries) => {
             format!("{:?}", entries.map(|lease| (lease.slot, lease.token)).collect::<Vec<_>>())
         }
@@ -209,6 +211,37 @@ fn frames_to_callers_keep_their_bytes() {
     for (answer, expected, frame) in answers {
         check(true, |out| out.event(&Event::CancelAnswered { id: ID, answer }), expected, frame);
     }
+}
+
+#[test]
+fn frames_of_progress_keep_their_bytes() {
+    let follow = "[(c1c1c1c1-c1c1-c1c1-c1c1-c1c1c1c1c1c1, 7, 9)]";
+    check(
+        true,
+        |out| out.follow(ID, 7, 9),
+        "22000000 18 00 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 0700000000000000 0900000000000000",
+        follow,
+    );
+    check(true, |out| out.event(&Event::ProgressEnded { tag: 7 }), "0a000000 29 00 0700000000000000", "[7]");
+    let payload = Payload::json("1");
+    let progress = Progress { sequence: 9, attempt: 2, payload: payload.clone() };
+    let event = Event::Progress { tag: 7, id: ID, progress };
+    let expected = format!("{event:?}");
+    check(
+        true,
+        |out| out.event(&event),
+        "2a000000 28 00 0700000000000000 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 0900000000000000 0200 02 01000000 31",
+        &expected,
+    );
+    let lease = LeaseTag { slot: 3, token: 4 };
+    let report = ProgressReport { lease, call: ID, payload };
+    let expected = format!("{report:?}");
+    check(
+        true,
+        |out| out.progress(&report),
+        "24000000 38 00 03000000 0400000000000000 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 02 01000000 31",
+        &expected,
+    );
 }
 
 #[test]

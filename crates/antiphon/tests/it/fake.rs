@@ -156,6 +156,9 @@ pub fn capabilities() -> Capabilities {
         leases: LeasesOf::Incarnation,
         questions: Questions::None,
         named_inboxes: Support::Native,
+        progress: Support::Refused,
+        events: Support::Refused,
+        schedules: Support::Refused,
         payload_bytes_max: 1024,
     }
 }

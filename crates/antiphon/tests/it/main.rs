@@ -9,6 +9,7 @@ mod delivery;
 mod drain;
 mod fake;
 mod overflow;
+mod progress;
 mod remote;
 mod service;
 mod url;

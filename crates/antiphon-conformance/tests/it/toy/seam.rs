@@ -3,8 +3,8 @@
 use super::{Shared, Toy};
 use crate::fault::Fault;
 use antiphon_broker::{
-    Attach, BoxFuture, Broker, Caller, CancelReach, Capabilities, Event, Inbox, Inspect, OpenError, Report, Sink,
-    Submission, Support, Worker,
+    Attach, BoxFuture, Broker, Caller, CancelReach, Capabilities, Event, Inbox, Inspect, OpenError, ProgressReport,
+    Report, Sink, Submission, Support, Worker,
 };
 use antiphon_protocol::{CallId, CancelAnswer, Code, Failure, LeaseTag, Offer, State, Tag};
 use std::sync::Arc;
@@ -109,6 +109,13 @@ impl Caller for ToyPeer {
         }
     }
 
+    fn follow(&self, calls: &[(CallId, Tag, u64)]) {
+        let mut data = self.data.lock();
+        for (id, tag, after) in calls {
+            data.follow(self.peer, *id, *tag, *after);
+        }
+    }
+
     fn cancel(&self, calls: &[CallId]) {
         let mut data = self.data.lock();
         for id in calls {
@@ -149,6 +156,13 @@ impl Worker for ToyPeer {
         let mut data = self.data.lock();
         for report in reports.drain(..) {
             data.report(self.peer, report);
+        }
+    }
+
+    fn progress(&self, told: &mut Vec<ProgressReport>) {
+        let mut data = self.data.lock();
+        for told in told.drain(..) {
+            data.progress(self.peer, told);
         }
     }
 
