@@ -21,6 +21,9 @@ fn admission() -> Admission {
         leases: LeasesOf::Connection,
         questions: Questions::None,
         named_inboxes: Support::Native,
+        progress: Support::Refused,
+        events: Support::Refused,
+        schedules: Support::Refused,
         payload_bytes_max: 3,
     };
     Admission::new(capabilities, "a broker".to_owned(), 1_000)
