@@ -102,6 +102,7 @@ fn print(ids: &[CallId], answers: &HashMap<CallId, CancelAnswer>, output: &Outpu
 fn describe(answer: &CancelAnswer) -> String {
     match answer {
         CancelAnswer::NeverRan => "cancelled: it never ran".to_owned(),
+        CancelAnswer::Children => "cancelled: its children are being cancelled".to_owned(),
         CancelAnswer::BetweenAttempts => "cancelled: it waited for a further attempt".to_owned(),
         CancelAnswer::Stopping { worker } => format!("cancelled: stopping on {worker}"),
         CancelAnswer::AlreadySettled(state) => format!("settled before: {state}"),

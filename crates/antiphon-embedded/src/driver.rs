@@ -8,6 +8,7 @@ use crate::outlet::{Outlet, PeerId};
 use crate::output::{Outbox, Output, Scratch};
 use crate::progress::Told;
 use crate::questions::Question;
+use crate::told::Gathering;
 use crate::tombs::Tombs;
 use antiphon_broker::{Event, Inbox, Wants};
 use antiphon_engine::{Command, Engine, Handle, InboxKey, Limits, Now, Peer, Ties};
@@ -104,6 +105,7 @@ pub struct Driver {
     pub(crate) told: Told,
     pub(crate) poisoned: Option<Failure>,
     pub(crate) scratch: Scratch,
+    pub(crate) gathering: Gathering,
     pub(crate) options: DriverOptions,
     pub(crate) questions: VecDeque<Question>,
     pub(crate) sweep: Option<antiphon_journal::Sweep>,
@@ -128,6 +130,7 @@ impl Driver {
             told: Told::default(),
             poisoned: None,
             scratch: Scratch::default(),
+            gathering: Gathering::default(),
             questions: VecDeque::new(),
             sweep: None,
             sweep_after_ms: 0,
@@ -183,6 +186,7 @@ impl Driver {
             tombs: &mut self.tombs,
             poisoned: &mut self.poisoned,
             scratch: &mut self.scratch,
+            gathering: &mut self.gathering,
             body,
             body_at: Handle::NONE,
             epoch,
@@ -281,7 +285,9 @@ impl Driver {
             Some(keys) => {
                 let tied = keys.is_tied();
                 let ordering = keys.ordering.map(|key| (key, 0));
-                let ties = Ties { ordering, concurrency: keys.concurrency, parent: keys.parent, ..Ties::default() };
+                let groups = keys.group.map(|group| (group, 0)).into_iter().collect();
+                let (concurrency, parent) = (keys.concurrency, keys.parent);
+                let ties = Ties { ordering, concurrency, parent, groups, ..Ties::default() };
                 let ties = tied.then(|| Box::new(ties));
                 let hash = hash_of(&submit.payload);
                 (keys.idempotency.map(|key| (key, hash)), keys.trace, ties)

@@ -66,6 +66,9 @@ pub(crate) fn decided(reason: Reason) -> Failure {
             (Code::DeadlineExceeded, "the deadline passed while it ran: its worker was asked to stop")
         }
         Reason::ExpiredRetrying => (Code::DeadlineExceeded, "the deadline passed between two attempts"),
+        Reason::GroupCancelled => (Code::Cancelled, "the group was cancelled, and its children with it"),
+        Reason::GroupExpired => (Code::DeadlineExceeded, "the deadline passed before the group was decided"),
+        Reason::GroupUnsealed => (Code::DeadlineExceeded, "the group was not sealed in time"),
         Reason::LostLeases => {
             (Code::Unknown, "its workers died while running it, too often to try again: kept as a dead letter")
         }
@@ -135,6 +138,22 @@ pub(crate) fn refused(refusal: &Refusal) -> Failure {
             Failure::new(Code::FailedPrecondition, text).may_have_run()
         }
         Refusal::NotFound => Failure::new(Code::NotFound, "the broker has never seen this call, or has forgotten it"),
+        Refusal::NoGroup { id } => Failure::new(Code::NotFound, format!("there is no group {id} for this call")),
+        Refusal::GroupSettled { id, state } => {
+            Failure::new(Code::FailedPrecondition, format!("group {id} is {state}: open another one"))
+        }
+        Refusal::GroupSealed { id } => {
+            Failure::new(Code::FailedPrecondition, format!("group {id} is sealed: add children before it is"))
+        }
+        Refusal::GroupFull { id, limit } => {
+            let text = format!("group {id} has {limit} children, the limit: put groups into groups");
+            Failure::new(Code::ResourceExhausted, text)
+        }
+        Refusal::GroupDurable { id } => {
+            let text =
+                format!("group {id} is durable and this call is not: make the call durable, or the group volatile");
+            Failure::new(Code::FailedPrecondition, text)
+        }
         Refusal::Callbacks(error) => Failure::new(Code::InvalidArgument, error.to_string()),
         Refusal::NotDurable => {
             let text = "this broker keeps calls in memory: a durable call needs one with a data directory";
@@ -155,7 +174,7 @@ pub(crate) fn capabilities(durable: bool, payload_bytes_max: u32) -> Capabilitie
         idempotency: Idempotency::ByKey,
         delay: Delay::Exact,
         callbacks: Callbacks::Atomic,
-        groups: Support::Refused,
+        groups: Support::Native,
         late_binding: Support::Native,
         priorities: Support::Native,
         tenants: Support::Native,

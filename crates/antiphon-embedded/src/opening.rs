@@ -3,6 +3,7 @@
 use crate::bodies::Bodies;
 use crate::driver::{Driver, DriverOptions};
 use crate::output::{Outbox, Output, Scratch};
+use crate::told::Gathering;
 use crate::tombs::Tombs;
 use antiphon_broker::OpenError;
 use antiphon_engine::{Engine, Handle, Limits, Now, Record, Replay};
@@ -112,6 +113,7 @@ impl Found {
         let mut live: Vec<_> = tombs.positions().map(|position| Handle(position.as_u64())).collect();
         let mut bodies = Bodies::new(options.cache_bytes);
         let (mut outbox, mut poisoned, mut scratch) = (Outbox::default(), None, Scratch::default());
+        let mut gathering = Gathering::default();
         let output = Output {
             journal: Some(&mut *journal),
             bodies: &mut bodies,
@@ -120,6 +122,7 @@ impl Found {
             tombs: &mut tombs,
             poisoned: &mut poisoned,
             scratch: &mut scratch,
+            gathering: &mut gathering,
             body: None,
             body_at: Handle::NONE,
             epoch: Epoch::default(),
@@ -186,6 +189,14 @@ impl antiphon_engine::Effects for Deferred<'_> {
 
     fn release(&mut self, handle: Handle) {
         self.released.push(handle);
+    }
+
+    fn begin_gathering(&mut self) {
+        self.output.begin_gathering();
+    }
+
+    fn gather(&mut self, told: antiphon_engine::Told) {
+        self.output.gather(told);
     }
 
     fn entomb(&mut self, id: CallId) {

@@ -4,7 +4,7 @@
 use crate::bodies::{self, Bodies, Body};
 use crate::events;
 use crate::outlet::PeerId;
-use crate::told;
+use crate::told::{self, Gathering};
 use crate::tombs::Tombs;
 use antiphon_broker::Event;
 use antiphon_engine::{Effect, Effects, Ending, Gate, Handle, Peer, Record, Role, Told, Urgency};
@@ -48,6 +48,8 @@ pub(crate) struct Output<'a> {
     pub tombs: &'a mut Tombs,
     pub poisoned: &'a mut Option<Failure>,
     pub scratch: &'a mut Scratch,
+    /// What is gathered for the outcome of a group.
+    pub gathering: &'a mut Gathering,
     /// The body that came with the command.
     pub body: Option<Body>,
     /// Where that body went, once it was recorded.
@@ -113,15 +115,18 @@ impl Output<'_> {
         events::event(effect, outcome, self.epoch)
     }
 
-    /// The arguments of a callback.
-    fn arguments(&mut self, on: CallbackOn, told: &Told) -> Body {
-        let outcome = match told.ending {
+    fn outcome(&mut self, told: &Told) -> Option<Outcome> {
+        Some(match told.ending? {
             Ending::Stored(handle) => outcome_of(self.load(handle)),
             Ending::Decided(reason) => Outcome::Failure(events::decided(reason)),
-        };
-        let payload = match (on, outcome) {
-            (CallbackOn::Value, Outcome::Reply(payload)) => payload,
-            (_, outcome) => told::argument(told, &outcome, self.payload_bytes_max),
+        })
+    }
+
+    /// The arguments of a callback.
+    fn arguments(&mut self, on: CallbackOn, told: &Told) -> Body {
+        let payload = match (on, self.outcome(told)) {
+            (CallbackOn::Value, Some(Outcome::Reply(payload))) => payload,
+            (_, outcome) => told::argument(told, outcome.as_ref(), self.payload_bytes_max),
         };
         Body::Arguments { payload, trace: None }
     }
@@ -166,6 +171,12 @@ impl Effects for Output<'_> {
                 }
                 self.append(record, body.as_ref(), role)
             }
+            antiphon_engine::Body::Gathered { met, counts } => {
+                let body = Body::Outcome(self.gathering.finish(met, counts));
+                let handle = self.append(record, Some(&body), role);
+                (self.body, self.body_at) = (Some(body), handle);
+                handle
+            }
             antiphon_engine::Body::Told { on, told } => {
                 let body = self.arguments(on, &told);
                 let handle = self.append(record, Some(&body), role);
@@ -188,6 +199,10 @@ impl Effects for Output<'_> {
                 let body = self.arguments(on, &told);
                 self.bodies.keep(body)
             }
+            antiphon_engine::Body::Gathered { met, counts } => {
+                let body = Body::Outcome(self.gathering.finish(met, counts));
+                self.bodies.keep(body)
+            }
             antiphon_engine::Body::None | antiphon_engine::Body::Stored(_) => Handle::NONE,
         }
     }
@@ -200,6 +215,15 @@ impl Effects for Output<'_> {
         if let (Some(journal), Some(position)) = (self.journal.as_deref_mut(), Position::from_u64(handle.0)) {
             journal.release(position);
         }
+    }
+
+    fn begin_gathering(&mut self) {
+        *self.gathering = Gathering::default();
+    }
+
+    fn gather(&mut self, told: Told) {
+        let outcome = self.outcome(&told);
+        self.gathering.add(&told, outcome.as_ref(), self.payload_bytes_max);
     }
 
     fn entomb(&mut self, id: CallId) {

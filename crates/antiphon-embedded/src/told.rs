@@ -2,14 +2,14 @@
 //! all that it holds is JSON, else MessagePack; in which raw bytes are `bin`.
 
 use antiphon_engine::Told;
-use antiphon_protocol::{Code, ContentType, Failure, Outcome, Payload};
+use antiphon_protocol::{Code, ContentType, Failure, GroupCounts, Outcome, Payload};
 use bytes::Bytes;
 use serde::de::{Deserialize, IgnoredAny};
 use std::io::Cursor;
 
 /// The arguments of a callback that takes an outcome of at most `bytes_max` bytes.
-pub(crate) fn argument(told: &Told, outcome: &Outcome, bytes_max: usize) -> Payload {
-    let payload = Form::of(Some(outcome)).encode(told, Some(outcome));
+pub(crate) fn argument(told: &Told, outcome: Option<&Outcome>, bytes_max: usize) -> Payload {
+    let payload = Form::of(outcome).encode(told, outcome);
     if payload.bytes.len() <= bytes_max {
         return payload;
     }
@@ -20,6 +20,72 @@ pub(crate) fn argument(told: &Told, outcome: &Outcome, bytes_max: usize) -> Payl
 fn too_large(bytes: usize, bytes_max: usize) -> Failure {
     let text = format!("the outcome has {bytes} bytes and the broker takes at most {bytes_max}: read it by its id");
     Failure::new(Code::ResourceExhausted, text).may_have_run()
+}
+
+/// What is gathered of a group's children: the list that becomes its outcome.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    form: Form,
+    /// The children, one behind the other; in JSON with commas between.
+    out: Vec<u8>,
+    count: u32,
+}
+
+impl Default for Gathering {
+    fn default() -> Self {
+        Self { form: Form::Json, out: Vec::new(), count: 0 }
+    }
+}
+
+impl Gathering {
+    /// One more child. What does not fit any more is named and not told.
+    pub fn add(&mut self, told: &Told, outcome: Option<&Outcome>, bytes_max: usize) {
+        if self.form == Form::Json && Form::of(outcome) == Form::MessagePack {
+            self.convert();
+        }
+        if self.form == Form::Json && self.count > 0 {
+            self.out.push(b',');
+        }
+        let before = self.out.len();
+        self.form.write(told, outcome, &mut self.out);
+        if self.out.len() > bytes_max {
+            self.out.truncate(before);
+            self.form.write(told, None, &mut self.out);
+        }
+        self.count += 1;
+    }
+
+    /// The first that is not JSON makes the whole list MessagePack.
+    fn convert(&mut self) {
+        self.form = Form::MessagePack;
+        let text = [b"[", &self.out[..], b"]"].concat();
+        self.out.clear();
+        let list: Vec<serde_json::Value> = serde_json::from_slice(&text).expect("only JSON was written");
+        for child in list {
+            self.out.extend(rmp_serde::to_vec_named(&child).expect("JSON is MessagePack"));
+        }
+    }
+
+    /// The outcome of the group, and its bytes.
+    pub fn finish(&mut self, met: bool, counts: GroupCounts) -> Outcome {
+        let Self { form, out, count } = std::mem::take(self);
+        let list = match form {
+            Form::Json => Payload::json([b"[", &out[..], b"]"].concat()),
+            Form::MessagePack => {
+                let head = [&[0xDD][..], &count.to_be_bytes()].concat();
+                Payload::new(ContentType::MessagePack, [head, out].concat())
+            }
+        };
+        if met {
+            return Outcome::Reply(list);
+        }
+        let GroupCounts { children, open, succeeded } = counts;
+        let without = children - open - succeeded;
+        let text = format!(
+            "the group cannot succeed: of {children} children {succeeded} succeeded, {without} ended without a value and {open} had not settled"
+        );
+        Outcome::Failure(Failure::new(Code::Aborted, text).may_have_run().details(list))
+    }
 }
 
 /// What something is written in.
@@ -208,7 +274,7 @@ mod tests {
             procedure: Name::from_static("math.fib"),
             state: State::Succeeded,
             attempts: 200,
-            ending: Ending::Stored(antiphon_engine::Handle(1)),
+            ending: Some(Ending::Stored(antiphon_engine::Handle(1))),
         }
     }
 
@@ -229,11 +295,45 @@ mod tests {
         let mut expected = head();
         expected["value"] = json!({ "n": [1, null] });
         let json = Outcome::Reply(Payload::json(r#"{"n":[1,null]}"#));
-        let same = argument(&told(), &json, 1_000);
+        let same = argument(&told(), Some(&json), 1_000);
         assert_eq!((same.content_type, value(&same)), (ContentType::Json, expected.clone()));
         let packed = rmp_serde::to_vec_named(&expected["value"]).unwrap();
-        let packed = argument(&told(), &Outcome::Reply(Payload::new(ContentType::MessagePack, packed)), 1_000);
+        let packed = argument(&told(), Some(&Outcome::Reply(Payload::new(ContentType::MessagePack, packed))), 1_000);
         assert_eq!((packed.content_type, value(&packed)), (ContentType::MessagePack, expected));
+    }
+
+    #[test]
+    fn a_list_is_json_until_something_is_not() {
+        let json = Outcome::Reply(Payload::json("[1]"));
+        let packed = Outcome::Reply(Payload::new(ContentType::MessagePack, vec![0x91, 2]));
+        let mut first = head();
+        first["value"] = json!([1]);
+        let mut second = head();
+        second["value"] = json!([2]);
+        let counts = GroupCounts { children: 3, open: 1, succeeded: 2 };
+        let mut gathering = Gathering::default();
+        gathering.add(&told(), Some(&json), 1_000);
+        gathering.add(&told(), None, 1_000);
+        let Outcome::Reply(list) = gathering.finish(true, counts) else { panic!() };
+        assert_eq!((list.content_type, value(&list)), (ContentType::Json, json!([first, head()])));
+        for outcome in [Some(&json), None, Some(&packed), Some(&json)] {
+            gathering.add(&told(), outcome, 1_000);
+        }
+        let Outcome::Failure(failure) = gathering.finish(false, counts) else { panic!() };
+        let list = failure.details.unwrap();
+        assert_eq!(list.content_type, ContentType::MessagePack);
+        assert_eq!(value(&list), json!([first, head(), second, first]));
+        assert_eq!(gathering.finish(true, counts), Outcome::Reply(Payload::json("[]")));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_a_list_is_named() {
+        let large = Outcome::Reply(Payload::json(format!("\"{}\"", "x".repeat(300))));
+        let mut gathering = Gathering::default();
+        (0..3).for_each(|_| gathering.add(&told(), Some(&large), 1_000));
+        let Outcome::Reply(list) = gathering.finish(true, GroupCounts::default()) else { panic!() };
+        let list = value(&list);
+        assert_eq!((list[0]["value"].as_str().map(str::len), list[2].clone()), (Some(300), head()));
     }
 
     #[test]
@@ -243,7 +343,7 @@ mod tests {
         expected["failure"] = json!({ "code": "OUT_OF_RANGE", "message": "a \"quote\"", "may_have_run": false,
             "retry_after_ms": 300, "details": 7 });
         let told = told();
-        assert_eq!(value(&argument(&told, &Outcome::Failure(failure.clone()), 1_000)), expected);
+        assert_eq!(value(&argument(&told, Some(&Outcome::Failure(failure.clone())), 1_000)), expected);
         assert_eq!(value(&Form::MessagePack.encode(&told, Some(&Outcome::Failure(failure)))), expected);
     }
 
@@ -252,7 +352,7 @@ mod tests {
         for (content_type, bytes) in
             [(ContentType::Json, &b"{\"a\":"[..]), (ContentType::MessagePack, &[0x92, 1]), (ContentType::Raw, b"x")]
         {
-            let payload = argument(&told(), &Outcome::Reply(Payload::new(content_type, bytes.to_vec())), 1_000);
+            let payload = argument(&told(), Some(&Outcome::Reply(Payload::new(content_type, bytes.to_vec()))), 1_000);
             assert_eq!(payload.content_type, ContentType::MessagePack);
             let mut end = vec![0xC4, u8::try_from(bytes.len()).unwrap()];
             end.extend_from_slice(bytes);
@@ -263,7 +363,7 @@ mod tests {
     #[test]
     fn an_outcome_that_is_too_large_is_named_and_not_told() {
         let large = Outcome::Reply(Payload::json(format!("\"{}\"", "x".repeat(1_000))));
-        let argument = value(&argument(&told(), &large, 1_000));
+        let argument = value(&argument(&told(), Some(&large), 1_000));
         assert_eq!(argument["failure"]["code"], "RESOURCE_EXHAUSTED");
         assert_eq!((&argument["state"], argument.get("value")), (&json!("succeeded"), None));
     }

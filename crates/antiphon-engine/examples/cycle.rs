@@ -5,7 +5,7 @@
 #![allow(clippy::indexing_slicing, reason = "a measurement that cannot go on fails")]
 
 use antiphon_engine::{
-    Body, Command, Effect, Effects, End, Engine, Gate, Handle, InboxKey, Limits, Now, Peer, Record, Role, Submit,
+    Body, Command, Effect, Effects, End, Engine, Gate, Handle, InboxKey, Limits, Now, Peer, Record, Role, Submit, Told,
     Urgency,
 };
 use antiphon_protocol::{
@@ -36,6 +36,10 @@ impl Effects for Sink {
     }
 
     fn release(&mut self, _: Handle) {}
+
+    fn begin_gathering(&mut self) {}
+
+    fn gather(&mut self, _: Told) {}
 
     fn entomb(&mut self, _: CallId) {}
 

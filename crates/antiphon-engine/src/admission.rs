@@ -4,6 +4,7 @@ use crate::Engine;
 use crate::call::{AWAITED, Call, DURABLE, NONE, gate_of};
 use crate::callback::{Planned, inherited};
 use crate::effect::{Body, Bound, Effect, Effects, Gate, Handle, Peer, Refusal, Role, Urgency};
+use crate::group::Children;
 use crate::inbox::InboxKey;
 use crate::limits::{LINES_MAX, TIME_MS_MAX};
 use crate::record::Record;
@@ -155,6 +156,12 @@ impl Engine {
         if let Some(refusal) = self.queue_refusal(submit) {
             return Some(refusal);
         }
+        let durable = self.is_durable(submit.route);
+        for (group, _) in submit.ties.iter().flat_map(|ties| &ties.groups) {
+            if let Err(refusal) = self.group_for(*group, durable) {
+                return Some(refusal);
+            }
+        }
         if submit.key.is_some() && self.keyed.len() >= self.limits.keys_max as usize {
             return Some(Refusal::KeysFull { limit: self.limits.keys_max });
         }
@@ -204,6 +211,13 @@ impl Engine {
             let Some(planned) = self.routes.get(submit.route).callbacks.get(place).copied() else { break };
             let callback = self.callback_of(planned);
             if let Err(refusal) = self.add_callback_to(index, &callback, effects) {
+                return self.refuse(submit, refusal, effects);
+            }
+        }
+        // The same submission sent again joined its groups when it was accepted; they may be settled by now.
+        let groups = submit.ties.iter().flat_map(|ties| &ties.groups).filter(|_| id != submit.id);
+        for (group, _) in groups {
+            if let Err(refusal) = self.join_group(index, *group, effects) {
                 return self.refuse(submit, refusal, effects);
             }
         }
@@ -269,6 +283,10 @@ impl Engine {
             }
             Start::At(_) => 0,
         };
+        let due_ms = match self.routes.get(submit.route).route.group {
+            Some(group) => now_ms.saturating_add(group.unsealed_ms.clamp(1, TIME_MS_MAX)),
+            None => due_ms,
+        };
         let deadline_ms = match submit.deadline_ms {
             0 => 0,
             remaining_ms => now_ms.saturating_add(remaining_ms.min(TIME_MS_MAX)).max(1),
@@ -311,8 +329,17 @@ impl Engine {
             self.calls.extra_mut(index).revives = submit.revives;
             self.revive_callbacks(index, submit.revives);
         }
-        if submit.ties.is_some() {
-            self.calls.extra_mut(index).ties.clone_from(&submit.ties);
+        if let Some(ties) = &submit.ties {
+            let groups: alloc::vec::Vec<_> = ties.groups.iter().filter_map(|(id, _)| self.calls.find(*id)).collect();
+            let ties = Ties { groups: alloc::vec::Vec::new(), ..(**ties).clone() };
+            self.calls.extra_mut(index).ties = (ties != Ties::default()).then(|| Box::new(ties));
+            for group in groups {
+                self.enter_group(index, group);
+            }
+        }
+        if self.is_group(index) {
+            self.groups.insert(index, Children::new(false));
+            self.weigh_group(index);
         }
     }
 
@@ -328,6 +355,7 @@ impl Engine {
             self.begin_wait(index);
         }
         match state {
+            State::Scheduled if self.is_sealed(index) => {}
             State::Scheduled => self.scheduled.push(at_ms, index, stamp),
             State::Ready => self.enqueue(index),
             _ => {}

@@ -1,12 +1,19 @@
 //! What is counted along the way, counted anew from the calls: the two must agree at any time.
 
 use crate::Engine;
+use crate::group::Phase;
 use crate::waiting::Waiting;
 use alloc::format;
 use alloc::string::String;
 use antiphon_protocol::State;
 
 impl Engine {
+    /// How many unsettled calls there are, with those that their callbacks may become.
+    #[must_use]
+    pub fn load(&self) -> u64 {
+        u64::from(self.unsettled) + self.reserved
+    }
+
     /// Compares every running count with what it counts. For tests: it looks at every call.
     ///
     /// # Errors
@@ -18,6 +25,18 @@ impl Engine {
             if !call.state.is_settled() {
                 unsettled += 1;
                 reserved += u64::from(self.weight(index) - 1);
+            }
+        }
+        for (group, children) in &self.groups {
+            let members = || children.members.iter().filter_map(|member| self.calls.slot(*member));
+            let open = members().filter(|call| !call.state.is_settled()).count();
+            let succeeded = members().filter(|call| call.state == State::Succeeded).count();
+            let counted = (children.counts.open as usize, children.counts.succeeded as usize);
+            // The places of children that were released may be others'.
+            if (open, succeeded) != counted && !matches!(children.phase, Phase::Releasing(_)) {
+                return Err(format!(
+                    "group {group} has {open} open and {succeeded} succeeded, {counted:?} are counted"
+                ));
             }
         }
         if unsettled != self.unsettled {

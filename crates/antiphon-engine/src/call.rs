@@ -11,6 +11,7 @@
 
 use crate::callback::Planned;
 use crate::effect::{Gate, Handle};
+use crate::group::Membership;
 use crate::tail::Ties;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -112,6 +113,8 @@ pub(crate) struct Extra {
     pub ties: Option<Box<Ties>>,
     /// Callbacks beside those of its route.
     pub callbacks: Vec<Planned>,
+    /// The groups that it is a child of and is kept for.
+    pub groups: Vec<Membership>,
 }
 
 /// An inbox that asked for the outcome of another's call.

@@ -71,7 +71,10 @@ impl Engine {
             procedure: self.routes.get(call.route).route.procedure.clone(),
             state: call.state,
             attempts: call.started,
-            ending: Reason::from_number(call.reason).map_or(Ending::Stored(call.handle), Ending::Decided),
+            ending: call.state.is_settled().then(|| match Reason::from_number(call.reason) {
+                Some(reason) => Ending::Decided(reason),
+                None => Ending::Stored(call.handle),
+            }),
         }
     }
 

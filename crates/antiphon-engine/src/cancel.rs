@@ -14,27 +14,31 @@ impl Engine {
 
     fn cancel_call(&mut self, id: CallId, effects: &mut impl Effects) -> (Gate, CancelAnswer) {
         let Some(index) = self.calls.find(id) else { return (Gate::Open, CancelAnswer::NotFound) };
+        let gate = self.gate(index);
+        (gate, self.cancel_index(index, effects))
+    }
+
+    pub(crate) fn cancel_index(&mut self, index: u32, effects: &mut impl Effects) -> CancelAnswer {
         let call = self.calls.get(index);
         let (state, started) = (call.state, call.started);
-        let gate = self.gate(index);
-        let answer = if state.is_settled() {
+        if state.is_settled() {
             CancelAnswer::AlreadySettled(state)
         } else if state == State::Leased {
             CancelAnswer::Stopping { worker: self.stop(index, State::Cancelled, Reason::CancelledRunning, effects) }
         } else {
-            let (reason, answer) = match started {
-                0 => (Reason::CancelledQueued, CancelAnswer::NeverRan),
-                _ => (Reason::CancelledRetrying, CancelAnswer::BetweenAttempts),
+            let (reason, answer) = match (self.group_reason(index, State::Cancelled), started) {
+                (Some(reason), _) => (reason, CancelAnswer::Children),
+                (None, 0) => (Reason::CancelledQueued, CancelAnswer::NeverRan),
+                (None, _) => (Reason::CancelledRetrying, CancelAnswer::BetweenAttempts),
             };
             self.withdraw(index);
             self.settle(index, State::Cancelled, Verdict::Decided(reason), effects);
             answer
-        };
-        (gate, answer)
+        }
     }
 
     /// Takes a waiting call out of wherever it waits.
-    fn withdraw(&mut self, index: u32) {
+    pub(crate) fn withdraw(&mut self, index: u32) {
         match self.calls.get(index).state {
             State::Ready => self.step_out(index),
             State::Scheduled => {
@@ -76,7 +80,8 @@ impl Engine {
             if state == State::Leased {
                 self.stop(due.index, State::Expired, Reason::ExpiredRunning, effects);
             } else {
-                let reason = if started == 0 { Reason::ExpiredQueued } else { Reason::ExpiredRetrying };
+                let queued = if started == 0 { Reason::ExpiredQueued } else { Reason::ExpiredRetrying };
+                let reason = self.group_reason(due.index, State::Expired).unwrap_or(queued);
                 self.withdraw(due.index);
                 self.settle(due.index, State::Expired, Verdict::Decided(reason), effects);
             }
@@ -84,7 +89,7 @@ impl Engine {
     }
 
     /// Calls whose delay or backoff is over become ready.
-    pub(crate) fn start_due(&mut self, budget: u32) {
+    pub(crate) fn start_due(&mut self, budget: u32, effects: &mut impl Effects) {
         for _ in 0..budget {
             let Some(due) = self.scheduled.pop(self.now.monotonic_ms) else { return };
             let live = self
@@ -93,6 +98,10 @@ impl Engine {
                 .is_some_and(|call| call.state == State::Scheduled && call.stamp == due.stamp);
             if !live {
                 self.scheduled.dropped();
+                continue;
+            }
+            if self.is_group(due.index) {
+                self.settle(due.index, State::Expired, Verdict::Decided(Reason::GroupUnsealed), effects);
                 continue;
             }
             let procedure = self.procedure_of(due.index);

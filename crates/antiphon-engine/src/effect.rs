@@ -1,7 +1,7 @@
 //! What the engine wants done: records to append, bodies to keep or let go, and things to tell peers.
 
 use crate::record::Record;
-use antiphon_protocol::{CallId, CallbackError, CallbackOn, CancelAnswer, LeaseTag, Name, State, Tag};
+use antiphon_protocol::{CallId, CallbackError, CallbackOn, CancelAnswer, GroupCounts, LeaseTag, Name, State, Tag};
 
 /// Where a body is kept: a journal position or a place in memory, as the driver knows it. Zero is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
@@ -32,6 +32,13 @@ pub enum Body {
         /// How its cause ended.
         told: Told,
     },
+    /// The outcome of a group: what was gathered of its children since gathering began.
+    Gathered {
+        /// Whether the group succeeded.
+        met: bool,
+        /// What it counted.
+        counts: GroupCounts,
+    },
 }
 
 /// How a call ended, as its callbacks are told.
@@ -45,8 +52,8 @@ pub struct Told {
     pub state: State,
     /// How many attempts were started.
     pub attempts: u16,
-    /// What it ended with.
-    pub ending: Ending,
+    /// What it ended with; `None` of a child that has not settled.
+    pub ending: Option<Ending>,
 }
 
 /// What a record is to the space it takes.
@@ -88,6 +95,12 @@ pub trait Effects {
 
     /// The base record or body at `handle` is not needed any more.
     fn release(&mut self, handle: Handle);
+
+    /// What is gathered from here on is the outcome of one group; whatever was gathered before is dropped.
+    fn begin_gathering(&mut self);
+
+    /// The next child of that group.
+    fn gather(&mut self, told: Told);
 
     /// A call is forgotten whose older records may outlive its newest in the journal: leaves word that it is.
     fn entomb(&mut self, id: CallId);
@@ -176,6 +189,12 @@ pub enum Reason {
     ExpiredRetrying = 7,
     /// Its owner cancelled it between two attempts.
     CancelledRetrying = 8,
+    /// A group that its owner cancelled.
+    GroupCancelled = 9,
+    /// A group that was not decided when its deadline passed.
+    GroupExpired = 10,
+    /// A group that was not sealed in time.
+    GroupUnsealed = 11,
 }
 
 impl Reason {
@@ -191,6 +210,9 @@ impl Reason {
             6 => Self::AtMostOnceLost,
             7 => Self::ExpiredRetrying,
             8 => Self::CancelledRetrying,
+            9 => Self::GroupCancelled,
+            10 => Self::GroupExpired,
+            11 => Self::GroupUnsealed,
             _ => return None,
         })
     }
@@ -245,4 +267,14 @@ pub enum Refusal {
     NotDurable,
     /// The callbacks are not within bounds.
     Callbacks(CallbackError),
+    /// There is no such group, or the call cannot be a child of it.
+    NoGroup { id: CallId },
+    /// The group has settled.
+    GroupSettled { id: CallId, state: State },
+    /// The group gets no more children.
+    GroupSealed { id: CallId },
+    /// The group has as many children as it may.
+    GroupFull { id: CallId, limit: u32 },
+    /// The group is durable and the call is not.
+    GroupDurable { id: CallId },
 }

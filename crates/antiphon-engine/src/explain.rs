@@ -69,6 +69,10 @@ impl Engine {
     fn cause_of_delay(&self, index: u32) -> Cause {
         let call = self.calls.get(index);
         let at_ms = self.wall_of(call.at_ms);
+        if let Some(children) = self.groups.get(&index) {
+            let unsealed_until_ms = (!children.sealed).then_some(at_ms);
+            return Cause::Children { counts: children.counts, unsealed_until_ms };
+        }
         if call.started == 0 {
             return Cause::NotBefore { at_ms };
         }

@@ -20,6 +20,7 @@ mod effect;
 mod explain;
 mod fairness;
 mod forgotten;
+mod group;
 mod inbox;
 mod lease;
 mod limits;
@@ -53,7 +54,7 @@ pub use replay::Replay;
 pub use report::End;
 pub use tail::Ties;
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use antiphon_protocol::{CallId, Epoch, LeaseTag, Name, Offer, Tag};
 use call::Calls;
@@ -212,6 +213,10 @@ pub struct Engine {
     next_retention_ms: u64,
     started: Handle,
     unsettled: u32,
+    /// Groups that are not done, by the call that each is.
+    groups: BTreeMap<u32, group::Children>,
+    /// Groups with work to do, one after the other.
+    deciding: VecDeque<u32>,
     /// Calls that the callbacks of unsettled ones may become.
     reserved: u64,
     /// Lines of all queues.
@@ -252,6 +257,8 @@ impl Engine {
             next_retention_ms: 0,
             started: Handle::NONE,
             unsettled: 0,
+            groups: BTreeMap::new(),
+            deciding: VecDeque::new(),
             reserved: 0,
             lines: 0,
             counters: Counters::default(),
@@ -281,9 +288,10 @@ impl Engine {
         self.tick(now);
         self.end_graces();
         self.clear_leftovers(budget, effects);
-        self.start_due(budget);
+        self.start_due(budget, effects);
         self.expire_calls(budget, effects);
         self.expire_leases(budget, effects);
+        self.settle_groups(budget, effects);
         self.retain(budget, effects);
         self.dispatch(budget, effects);
     }
@@ -291,7 +299,11 @@ impl Engine {
     /// When `advance` must be called at the latest, on the monotonic clock; in the past when work is left over.
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
-        if !self.leftovers.is_empty() || !self.busy_procedures.is_empty() || !self.busy_workers.is_empty() {
+        if !self.deciding.is_empty()
+            || !self.leftovers.is_empty()
+            || !self.busy_procedures.is_empty()
+            || !self.busy_workers.is_empty()
+        {
             return Some(0);
         }
         let lease = self.leases.first().map(|(_, ends_ms)| ends_ms);

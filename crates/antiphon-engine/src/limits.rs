@@ -41,6 +41,8 @@ pub struct Limits {
     pub dead_letters_max: u32,
     /// Different procedures, in routes and offers: they are not forgotten.
     pub procedures_max: u32,
+    /// Children of one group: each costs about 300 bytes beside its call.
+    pub group_children_max: u32,
     /// Named inboxes: they are not forgotten.
     pub inboxes_max: u32,
     /// How long a dead letter is kept, in milliseconds.
@@ -72,6 +74,7 @@ impl Limits {
             outcome_bytes: defaults::OUTCOME_RETENTION_BYTES,
             dead_letters_max: 1_000_000,
             procedures_max: 65_536,
+            group_children_max: defaults::GROUP_CHILDREN_MAX,
             inboxes_max: 100_000,
             dead_letter_ms: defaults::DEAD_LETTER_RETENTION_MS,
             idempotency_ms: defaults::IDEMPOTENCY_WINDOW_MS,

@@ -3,6 +3,7 @@
 use crate::call::{ACKNOWLEDGED, Attempt, COLD, Call, DURABLE, NONE, SUSPECT};
 use crate::callback::Planned;
 use crate::effect::{Body, Effects, Handle, Role, Told, Urgency};
+use crate::group::Children;
 use crate::inbox::InboxKey;
 use crate::record::{Progress, Record, Settled, Submitted};
 use crate::tail::Ties;
@@ -56,7 +57,16 @@ impl Replay {
             }
             Record::Settled(record) => self.settled(record.into_owned(), handle, cold),
             Record::CallbackAdded { id, callback } => self.callback_added(id, &callback),
-            Record::Joined { .. } | Record::Sealed { .. } => {}
+            Record::Joined { id, group } => {
+                if let Some(index) = self.engine.calls.find(id) {
+                    self.engine.calls.extra_mut(index).ties.get_or_insert_default().groups.push(group);
+                }
+            }
+            Record::Sealed { id } => {
+                if let Some(index) = self.engine.calls.find(id) {
+                    self.engine.calls.extra_mut(index).ties.get_or_insert_default().sealed = true;
+                }
+            }
             Record::Acknowledged { id } => {
                 if let Some(index) = self.engine.calls.find(id) {
                     let call = self.engine.calls.get_mut(index);
@@ -331,6 +341,7 @@ impl Replay {
             live(self.engine.horizon_record.0);
         }
         settled.sort_unstable();
+        self.engine.regroup();
         for (_, index) in settled {
             self.rest(index, effects, &mut live);
         }
@@ -361,6 +372,12 @@ impl Replay {
             call.at_ms = due_ms.max(now_ms);
         } else {
             call.state = State::Leased;
+        }
+        if engine.is_group(index) {
+            let sealed =
+                engine.calls.extra(index).and_then(|extra| extra.ties.as_ref()).is_some_and(|ties| ties.sealed);
+            engine.calls.get_mut(index).state = State::Scheduled;
+            engine.groups.insert(index, Children::new(sealed));
         }
         engine.mind_deadline(index);
         match held {

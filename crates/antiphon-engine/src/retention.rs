@@ -107,7 +107,7 @@ impl Engine {
     /// the slot.
     pub(crate) fn forget_when_stopped(&mut self, index: u32, effects: &mut impl Effects) {
         let call = self.calls.get(index);
-        if call.lease == NONE {
+        if call.lease == NONE && !self.is_held(index) {
             return self.forget(index, effects);
         }
         let (overdue, bytes) = (call.has(OVERDUE), call.bytes);
@@ -216,11 +216,15 @@ impl Engine {
         left
     }
 
-    /// Forgets a dead letter at an operator's word; false when there is none with this id.
+    /// Forgets a dead letter at an operator's word; false when there is none with this id, or a group
+    /// that is not settled needs it.
     pub fn purge(&mut self, id: CallId, effects: &mut impl Effects) -> bool {
         let Some(index) = self.calls.find(id).filter(|index| self.calls.get(*index).state == State::Dead) else {
             return false;
         };
+        if self.is_held(index) {
+            return false;
+        }
         let call = self.calls.get(index);
         if call.has(DURABLE) {
             let handle = call.handle;

@@ -91,6 +91,7 @@ pub(crate) fn encode_route(route: &Route, to: &mut Writer<'_>) {
         };
         to.u8(number);
         to.u32(count);
+        to.u64(group.unsealed_ms);
     }
 }
 
@@ -167,7 +168,7 @@ fn decode_route_within(depth: u8, from: &mut Reader<'_>) -> Result<Route, Malfor
             (2, _) => GroupKind::Settled,
             _ => return Err(Malformed),
         };
-        route.group = Some(Group { kind, cancel_rest: more & CANCEL_REST != 0 });
+        route.group = Some(Group { kind, cancel_rest: more & CANCEL_REST != 0, unsealed_ms: from.u64()? });
     }
     Ok(route)
 }

@@ -8,7 +8,7 @@ use crate::record::{Record, Settled, Submitted};
 use crate::tail::Ties;
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
-use antiphon_protocol::{State, Tag};
+use antiphon_protocol::{GroupCounts, State, Tag};
 
 /// What a call ends with.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,8 @@ pub(crate) enum Verdict {
     Told(u32),
     /// What the engine itself decided.
     Decided(Reason),
+    /// What was gathered of the children of a group.
+    Gathered { met: bool, counts: GroupCounts },
 }
 
 impl Engine {
@@ -35,6 +37,7 @@ impl Engine {
             // The arguments of a dead letter are kept, so they go on counting.
             Verdict::Told(bytes) if state == State::Dead => (bytes.saturating_add(call.bytes), 0),
             Verdict::Told(bytes) => (bytes, 0),
+            Verdict::Gathered { .. } => (0, 0),
             Verdict::Decided(reason) => (if state == State::Dead { call.bytes } else { 0 }, reason as u8),
         };
         self.counters.settled += 1;
@@ -48,13 +51,19 @@ impl Engine {
         self.strike_deadline(index);
         self.deliver(index, effects);
         self.make_callbacks(index, effects);
+        self.count_child(index);
+        self.leave_children(index);
         self.keep_settled(index, procedure, effects);
     }
 
     fn record_settled(&mut self, index: u32, old: Handle, verdict: Verdict, effects: &mut impl Effects) {
         let dead = self.calls.get(index).state == State::Dead;
-        let told = matches!(verdict, Verdict::Told(_));
-        let body = if told { Body::Command } else { Body::None };
+        let body = match verdict {
+            Verdict::Told(_) => Body::Command,
+            Verdict::Gathered { met, counts } => Body::Gathered { met, counts },
+            Verdict::Decided(_) => Body::None,
+        };
+        let told = body != Body::None;
         let handle = if self.calls.get(index).has(DURABLE) {
             let mut settled = self.settled(index);
             // Callbacks that a crash cuts off behind this record are made again from it.
@@ -76,6 +85,7 @@ impl Engine {
     /// A call that ends before its first lease frees its idempotency key.
     fn free_key_if_never_run(&mut self, index: u32, procedure: u32) {
         if self.calls.get(index).started == 0
+            && !self.is_group(index)
             && let Some((key, _)) = self.calls.extra(index).and_then(|extra| extra.key.clone())
         {
             self.keyed.remove(procedure, &key, index);
@@ -105,7 +115,7 @@ impl Engine {
     pub(crate) fn submitted(&self, index: u32) -> Submitted {
         let call = self.calls.get(index);
         let extra = self.calls.extra(index);
-        let later = call.state == State::Scheduled;
+        let later = call.state == State::Scheduled && !self.is_sealed(index);
         Submitted {
             id: call.id,
             route: (*self.routes.get(call.route).route).clone(),
@@ -147,6 +157,9 @@ impl Engine {
         let added = extra.map_or(&[][..], |extra| extra.callbacks.as_slice());
         let mut ties = extra.and_then(|extra| extra.ties.as_deref().cloned()).unwrap_or_default();
         ties.callbacks = added.iter().map(|planned| self.callback_of(*planned)).collect();
+        let groups = extra.map_or(&[][..], |extra| extra.groups.as_slice());
+        ties.groups = groups.iter().map(|member| (self.calls.get(member.group).id, member.place)).collect();
+        ties.sealed = self.is_sealed(index);
         ties.made = self.calls.get(index).state.is_settled() && self.planned(index).next().is_some();
         ties
     }

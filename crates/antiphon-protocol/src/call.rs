@@ -65,9 +65,9 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Whether it is tied to other calls: by an ordering key, a concurrency key or a parent.
+    /// Whether it is tied to other calls: by an ordering key, a concurrency key, a parent or a group.
     #[must_use]
     pub const fn is_tied(&self) -> bool {
-        self.ordering.is_some() || self.concurrency.is_some() || self.parent.is_some()
+        self.ordering.is_some() || self.concurrency.is_some() || self.parent.is_some() || self.group.is_some()
     }
 }

@@ -1,6 +1,6 @@
 //! Why a call stands where it stands: for any id exactly one true answer.
 
-use crate::{AttemptRecord, CallId, Key, Name, State};
+use crate::{AttemptRecord, CallId, GroupCounts, Key, Name, State};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +82,13 @@ pub enum Cause {
     NotBefore {
         /// When it is due.
         at_ms: u64,
+    },
+    /// It is a group: its children, and whoever seals it, decide it.
+    Children {
+        /// Its children by how they stand.
+        counts: GroupCounts,
+        /// It is not sealed, and expires then.
+        unsealed_until_ms: Option<u64>,
     },
     /// It failed and waits for its next attempt.
     Retry {

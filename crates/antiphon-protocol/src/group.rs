@@ -1,5 +1,6 @@
 //! Groups: calls that settle together.
 
+use crate::defaults;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,21 @@ pub struct Group {
     /// Whether children that have not settled when it is decided are cancelled.
     #[serde(default)]
     pub cancel_rest: bool,
+    /// How long it may stay unsealed, in milliseconds; then it expires. 1 hour by default.
+    #[serde(default = "unsealed_ms")]
+    pub unsealed_ms: u64,
+}
+
+impl Group {
+    /// A group of this kind with every default.
+    #[must_use]
+    pub const fn new(kind: GroupKind) -> Self {
+        Self { kind, cancel_rest: false, unsealed_ms: defaults::GROUP_UNSEALED_MS }
+    }
+}
+
+const fn unsealed_ms() -> u64 {
+    defaults::GROUP_UNSEALED_MS
 }
 
 /// When a group is decided. Only succeeded children count towards it; failed, cancelled, expired and dead ones do not.

@@ -243,6 +243,8 @@ pub enum CancelAnswer {
     NeverRan,
     /// It waited for a further attempt, which will not come.
     BetweenAttempts,
+    /// It is a group, and recorded as cancelled; its children are being cancelled.
+    Children,
     /// It is recorded as cancelled; the attempt on this worker was asked to stop.
     Stopping {
         /// Where it runs.

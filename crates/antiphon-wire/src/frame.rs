@@ -356,6 +356,7 @@ fn cancel_answered(cursor: &mut Cursor<'_>) -> Result<Event, FrameError> {
         (2, None) => CancelAnswer::AlreadySettled(State::from_number(state).ok_or(FrameError::Field("state"))?),
         (3, None) => CancelAnswer::NotFound,
         (4, None) => CancelAnswer::BetweenAttempts,
+        (6, None) => CancelAnswer::Children,
         (5, None) => CancelAnswer::NotReached,
         _ => return Err(FrameError::Field("cancel answer")),
     };

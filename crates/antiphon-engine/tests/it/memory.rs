@@ -1,7 +1,8 @@
 //! What a waiting call costs in memory, measured in a process of its own.
 
 use antiphon_engine::{
-    Body, Command, Effect, Effects, Engine, Gate, Handle, InboxKey, Limits, Now, Peer, Record, Role, Submit, Urgency,
+    Body, Command, Effect, Effects, Engine, Gate, Handle, InboxKey, Limits, Now, Peer, Record, Role, Submit, Told,
+    Urgency,
 };
 use antiphon_protocol::{CallId, CallerId, Name, Route, Start};
 
@@ -26,6 +27,10 @@ impl Effects for Nothing {
     }
 
     fn release(&mut self, _: Handle) {}
+
+    fn begin_gathering(&mut self) {}
+
+    fn gather(&mut self, _: Told) {}
 
     fn entomb(&mut self, _: CallId) {}
 

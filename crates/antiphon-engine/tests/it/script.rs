@@ -4,16 +4,17 @@
 //! caller c | inbox billing | worker w slots=2 plain? | submit a [key=.. delay=.. deadline=.. attempts=.. idempotent
 //! at_most_once volatile detached accepted priority=.. tenant=.. for=c callback=x@value>y,z] | callback a x@failure |
 //! attach a for=c | acknowledge a for=c | cancel a | ok a | fail a | retry a [after=..] | bury a | release a | stopped a |
-//! extend a | close w | drain w | at 1s | explain a | set p queued_max=3 [outcome_ms=] | restart
+//! extend a | close w | drain w | at 1s | explain a | set p queued_max=3 [outcome_ms=] | restart |
+//! group g [first=2 settled cancel_rest unsealed=5s] | seal g | join g a | submit a in=g
 //! ```
 
 use antiphon_engine::{
     Body, Command, Effect, Effects, End, Ending, Engine, Gate, Grant, Handle, InboxKey, Limits, Now, Peer, Record,
-    Replay, Role, Submit, Urgency,
+    Refusal, Replay, Role, Submit, Ties, Told, Urgency,
 };
 use antiphon_protocol::{
-    CallId, Callback, CallbackOn, CallerId, Code, HeldLease, IncarnationId, Key, LeaseTag, Name, Offer,
-    OfferedProcedure, Priority, Route, Setting, Start, State,
+    CallId, Callback, CallbackOn, CallerId, Code, Group, GroupKind, HeldLease, IncarnationId, Key, LeaseTag, Name,
+    Offer, OfferedProcedure, Priority, Route, Setting, Start, State,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -44,6 +45,7 @@ pub struct Scribe {
     handles: u64,
     pub effects: Vec<(Gate, Effect)>,
     said: Vec<String>,
+    gathered: Vec<String>,
 }
 
 impl Scribe {
@@ -52,10 +54,10 @@ impl Scribe {
         let from = match body {
             Body::Stored(handle) => *handle,
             Body::Told { told, .. } => match told.ending {
-                Ending::Stored(handle) => handle,
-                Ending::Decided(_) => return,
+                Some(Ending::Stored(handle)) => handle,
+                Some(Ending::Decided(_)) | None => return,
             },
-            Body::None | Body::Command => return,
+            Body::Gathered { .. } | Body::None | Body::Command => return,
         };
         assert!(!self.released.contains(&from), "a body is read before it is released");
     }
@@ -98,6 +100,11 @@ impl Effects for Scribe {
         let handle = Handle(self.handles);
         self.records.push(Kept { kind: record.kind() as u8, key: record.key(), head, handle });
         self.said.push(format!("record {:?} {urgency:?}", record.kind()));
+        if let Body::Gathered { .. } = body {
+            let gathered = std::mem::take(&mut self.gathered);
+            let gathered = if gathered.is_empty() { "nothing".to_owned() } else { gathered.join(", ") };
+            self.said.push(format!("gathered: {gathered}"));
+        }
         handle
     }
 
@@ -110,6 +117,16 @@ impl Effects for Scribe {
     fn release(&mut self, handle: Handle) {
         assert!(!self.released.contains(&handle), "a body is released once");
         self.released.push(handle);
+    }
+
+    fn begin_gathering(&mut self) {
+        self.gathered.clear();
+    }
+
+    fn gather(&mut self, told: Told) {
+        let text = format!("{} {}", told.id, told.state);
+        self.hold_body(&Body::Told { on: CallbackOn::Outcome, told });
+        self.gathered.push(text);
     }
 
     fn entomb(&mut self, _: CallId) {}
@@ -142,6 +159,8 @@ pub struct World {
     names: BTreeMap<CallId, String>,
     /// Calls that the engine named.
     ids: BTreeMap<String, CallId>,
+    /// How many records are not what was written first, but copies that replaced it.
+    pub swept: usize,
     pub log: String,
 }
 
@@ -168,6 +187,7 @@ impl World {
             holders: BTreeMap::new(),
             names: BTreeMap::new(),
             ids: BTreeMap::new(),
+            swept: 0,
             log: String::new(),
         }
     }
@@ -208,6 +228,16 @@ impl World {
             }
             "callback" => self.add_callback(name, line.split_whitespace().nth(2).unwrap()),
             "set" => self.configure(name, &options),
+            "group" => self.open_group(name, from, &options),
+            "seal" => {
+                let sealed = self.engine.seal(id, &mut self.scribe);
+                self.refused(sealed.err());
+            }
+            "join" => {
+                let child = self.id(line.split_whitespace().nth(2).unwrap());
+                let joined = self.engine.join(id, child, &mut self.scribe);
+                self.refused(joined.err());
+            }
             "restart" => self.restart(),
             _ => self.report(verb, name, &options),
         }
@@ -277,6 +307,11 @@ impl World {
         if let Some(class) = get("priority") {
             route.priority = Priority::new(class.parse().unwrap()).unwrap();
         }
+        self.submit_to(route, name, from, options);
+    }
+
+    fn submit_to(&mut self, mut route: Route, name: &str, from: &str, options: &BTreeMap<&str, &str>) {
+        let get = |key: &str| options.get(key).copied();
         if let Some(callbacks) = get("callback") {
             route.callbacks = callbacks.split(',').map(callback_of).collect();
         }
@@ -300,7 +335,10 @@ impl World {
             wants_outcome: get("detached").is_none(),
             resent: get("resent").is_some(),
             revives: None,
-            ties: None,
+            ties: get("in").map(|group| {
+                let groups = vec![(self.id(group), 0)];
+                Box::new(Ties { groups, ..Ties::default() })
+            }),
         };
         self.command(Command::Submit(submit));
         self.engine.release_route(route);
@@ -317,14 +355,42 @@ impl World {
         }
     }
 
+    /// The callbacks were given to the call of this name, under whatever id they were submitted.
+    pub fn name_callbacks_of(&mut self, name: &str, callbacks: &str) {
+        let callbacks: Vec<Callback> = callbacks.split(',').map(callback_of).collect();
+        self.name_callbacks(self.id(name), name, &callbacks);
+    }
+
     fn add_callback(&mut self, name: &str, callback: &str) {
         let callback = callback_of(callback);
         let id = self.id(name);
         self.name_callbacks(id, name, std::slice::from_ref(&callback));
         self.engine.advance(self.now, 0, &mut self.scribe);
-        if let Err(refusal) = self.engine.add_callback(id, &callback, &mut self.scribe) {
+        let added = self.engine.add_callback(id, &callback, &mut self.scribe);
+        self.refused(added.err());
+    }
+
+    fn refused(&mut self, refusal: Option<Refusal>) {
+        if let Some(refusal) = refusal {
             self.scribe.said.push(format!("refused, {refusal:?}"));
         }
+    }
+
+    fn open_group(&mut self, name: &str, from: &str, options: &BTreeMap<&str, &str>) {
+        let get = |key: &str| options.get(key).copied();
+        let kind = match get("first") {
+            Some(count) => GroupKind::First(count.parse().unwrap()),
+            None if get("settled").is_some() => GroupKind::Settled,
+            None => GroupKind::All,
+        };
+        let mut group = Group::new(kind);
+        group.cancel_rest = get("cancel_rest").is_some();
+        if let Some(unsealed) = get("unsealed") {
+            group.unsealed_ms = millis(unsealed);
+        }
+        let mut route = Route::new(Name::new("group").unwrap());
+        route.group = Some(group);
+        self.submit_to(route, name, from, options);
     }
 
     /// The id of a call by its name in the script.
@@ -377,6 +443,22 @@ impl World {
         self.workers.clear();
     }
 
+    /// How many records the journal has.
+    pub fn records(&self) -> usize {
+        self.scribe.records.len()
+    }
+
+    /// The same world as a crash right behind the first so many records leaves it.
+    pub fn after_crash(&self, records: usize) -> Self {
+        let mut world = Self::new(self.limits.clone());
+        (world.now, world.names, world.ids) = (self.now, self.names.clone(), self.ids.clone());
+        world.scribe.records = self.scribe.records.clone();
+        world.scribe.handles = self.scribe.handles;
+        world.scribe.cut_behind(records - 1);
+        world.restart();
+        world
+    }
+
     /// Compaction goes over the whole journal once, as it stands.
     pub fn sweep(&mut self) {
         for kept in self.scribe.records.clone() {
@@ -384,6 +466,7 @@ impl World {
         }
         let released = &self.scribe.released;
         self.scribe.records.retain(|kept| !released.contains(&kept.handle));
+        self.swept = self.scribe.records.len();
         self.scribe.said.clear();
     }
 
@@ -399,7 +482,10 @@ impl World {
 
     /// Writes down what was recorded and said since the last step.
     fn describe(&mut self) {
-        for said in std::mem::take(&mut self.scribe.said) {
+        for mut said in std::mem::take(&mut self.scribe.said) {
+            if said.starts_with("gathered") {
+                self.names.iter().for_each(|(id, name)| said = said.replace(&id.to_string(), name));
+            }
             writeln!(self.log, "    {said}").unwrap();
         }
         for (gate, effect) in std::mem::take(&mut self.scribe.effects) {

@@ -76,6 +76,7 @@ impl Outbound {
             CancelAnswer::AlreadySettled(state) => (2, *state as u8, ""),
             CancelAnswer::NotFound => (3, 0, ""),
             CancelAnswer::BetweenAttempts => (4, 0, ""),
+            CancelAnswer::Children => (6, 0, ""),
             CancelAnswer::NotReached => (5, 0, ""),
         };
         self.frame(Kind::CancelAnswered, 0, |out| {

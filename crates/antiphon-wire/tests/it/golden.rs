@@ -205,6 +205,7 @@ fn frames_to_callers_keep_their_bytes() {
             "15000000 23 00 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 02 07 00",
             "AlreadySettled(Dead)",
         ),
+        (CancelAnswer::Children, "15000000 23 00 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 06 00 00", "Children"),
         (CancelAnswer::NotFound, "15000000 23 00 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 03 00 00", "NotFound"),
         (CancelAnswer::NotReached, "15000000 23 00 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 05 00 00", "NotReached"),
     ];
