@@ -4,6 +4,7 @@
 use crate::driver::{Driver, DriverOptions};
 use crate::events::capabilities;
 use crate::outlet::PeerId;
+use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, thread};
 use crate::turn::Turn;
 use antiphon_broker::{
     BoxFuture, Broker, Caller, Capabilities, Inbox, Inspect, OpenError, ProgressReport, Report, Sink, Submission,
@@ -12,9 +13,8 @@ use antiphon_broker::{
 use antiphon_protocol::{Answer, CallId, Code, Failure, LeaseTag, Offer, Query, Tag};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Context, Poll};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How an embedded broker is opened: as its driver.
@@ -63,7 +63,7 @@ impl Embedded {
         self.shared.close();
         let timer = lock(&self.timer).take();
         if let Some(timer) = timer
-            && timer.thread().id() != std::thread::current().id()
+            && timer.thread().id() != thread::current().id()
         {
             // The timer thread only ever ends by being told to; its result holds nothing.
             drop(timer.join());
@@ -91,7 +91,7 @@ fn start_timer(shared: &Arc<Shared>) -> Result<JoinHandle<()>, OpenError> {
             }
         }
     };
-    let spawned = std::thread::Builder::new().name("antiphon-timer".to_owned()).spawn(run);
+    let spawned = thread::Builder::new().name("antiphon-timer".to_owned()).spawn(run);
     spawned.map_err(|error| OpenError::Storage(format!("cannot start the timer thread: {error}")))
 }
 
@@ -165,7 +165,7 @@ struct Relief<'a>(&'a Shared);
 
 impl Drop for Relief<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             lock(&self.0.turn).delivering = false;
         }
     }

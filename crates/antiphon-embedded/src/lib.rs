@@ -13,6 +13,7 @@ mod progress;
 mod questions;
 mod reporting;
 mod sweeping;
+mod sync;
 mod told;
 mod tombs;
 mod turn;

@@ -90,7 +90,9 @@ type Done = Result<Cost, Poisoned>;
 
 #[derive(Default)]
 struct Slot {
-    commit: Option<Arc<Commit>>,
+    /// Handed over, and not begun.
+    next: Option<Arc<Commit>>,
+    running: bool,
     done: Option<Done>,
     stop: bool,
 }
@@ -124,9 +126,9 @@ impl Writer {
     /// Hands a commit over. The caller collects it with `poll` or `wait` before it hands over another.
     pub fn begin(&self, commit: Arc<Commit>) {
         let mut slot = self.shared.lock();
-        assert!(slot.commit.is_none() && slot.done.is_none(), "one commit is under way at a time");
+        assert!(slot.next.is_none() && !slot.running && slot.done.is_none(), "one commit is under way at a time");
         if self.thread.is_some() {
-            slot.commit = Some(commit);
+            slot.next = Some(commit);
             drop(slot);
             self.shared.changed.notify_all();
         } else {
@@ -141,14 +143,19 @@ impl Writer {
         self.shared.lock().done.take()
     }
 
-    /// The end of the commit under way.
+    /// The end of the commit under way. One that the thread has not begun is carried out here: the thread may still be
+    /// waking its owner from the one before, who may hold just what that wake-up waits for.
     pub fn wait(&self) -> Done {
         let mut slot = self.shared.lock();
         loop {
             if let Some(done) = slot.done.take() {
                 return done;
             }
-            assert!(slot.commit.is_some(), "only called while a commit is under way");
+            if let Some(commit) = slot.next.take() {
+                drop(slot);
+                return commit.run(&*self.shared.storage);
+            }
+            assert!(slot.running, "only called while a commit is under way");
             slot = self.shared.wait(slot);
         }
     }
@@ -176,16 +183,17 @@ impl Shared {
     fn run_for_ever(&self) {
         loop {
             let mut slot = self.lock();
-            while slot.commit.is_none() && !slot.stop {
+            while slot.next.is_none() && !slot.stop {
                 slot = self.wait(slot);
             }
-            let Some(commit) = slot.commit.clone() else { return };
+            let Some(commit) = slot.next.take() else { return };
+            slot.running = true;
             drop(slot);
             let done = commit.run(&*self.storage);
             // Before it is reported, so that the owner can reuse the buffers.
             drop(commit);
             let mut slot = self.lock();
-            slot.commit = None;
+            slot.running = false;
             slot.done = Some(done);
             drop(slot);
             self.changed.notify_all();

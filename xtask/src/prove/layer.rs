@@ -45,7 +45,7 @@ pub const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "orders of threads",
-        cargo: "test -p antiphon-journal --test it orders -- --nocapture",
+        cargo: "test -p antiphon-journal -p antiphon-embedded --test it orders -- --nocapture",
         amount: [
             "RUSTFLAGS=--cfg shuttle ANTIPHON_PROVE_SCHEDULES=2000",
             "RUSTFLAGS=--cfg shuttle ANTIPHON_PROVE_SCHEDULES=20000",

@@ -4,3 +4,5 @@
 mod compaction;
 mod conformance;
 mod full;
+#[cfg(shuttle)]
+mod orders;
