@@ -176,7 +176,7 @@ pub(crate) fn client_says(role: Role, choices: &mut Choices<'_>, out: &mut Outbo
 /// What a broker may say.
 pub(crate) fn broker_says(choices: &mut Choices<'_>, out: &mut Outbound) {
     let event = match choices.byte() % 13 {
-        0 => Event::Accepted { tag: choices.number(), id: choices.id(), duplicate: choices.byte() == 0 },
+        0 => Event::Accepted { tag: choices.number(), id: choices.id(), duplicate: choices.byte() == 0, wait_ms: None },
         1 => Event::Refused { tag: choices.number(), failure: choices.failure() },
         2 | 3 => {
             let states = [State::Succeeded, State::Failed, State::Cancelled, State::Dead, State::Leased];

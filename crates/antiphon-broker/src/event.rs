@@ -15,6 +15,8 @@ pub enum Event {
         id: CallId,
         /// Whether the broker had it before.
         duplicate: bool,
+        /// How long it should wait for its start, in milliseconds from now, where the broker can tell.
+        wait_ms: Option<u64>,
     },
     /// To a caller: the broker does not take the call (or does not know it, after an attach).
     Refused {

@@ -5,7 +5,7 @@ use crate::ending::{Ending, INTERRUPTED, REFUSED, UNREACHABLE};
 use crate::output::{Format, Output};
 use crate::result::{self, Settled};
 use crate::stop::Stops;
-use crate::{input, nearest};
+use crate::{input, ls, nearest};
 use antiphon_broker::{Caller, Event, Submission, Wants};
 use antiphon_protocol::{CallId, Durability, Key, Keys, Name, Payload, Priority, Route, Start, defaults};
 use clap::Args;
@@ -15,6 +15,8 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
+/// An expected wait that is worth a remark.
+const REMARKABLE_MS: u64 = 1_000;
 /// After this long without a worker the caller is told: a mistyped name would wait for ever.
 const NO_WORKER_AFTER: Duration = Duration::from_secs(1);
 /// How long a broker that went away may take to come back.
@@ -200,7 +202,9 @@ impl Waiting<'_> {
 
     fn take(&mut self, event: Event, arguments: &Call) -> Option<Result<(), Ending>> {
         match event {
-            Event::Accepted { id, duplicate, .. } if arguments.detach => Some(self.accepted(id, duplicate)),
+            Event::Accepted { id, duplicate, wait_ms, .. } if arguments.detach => {
+                Some(self.accepted(id, duplicate, wait_ms))
+            }
             Event::Accepted { id, .. } if arguments.progress => {
                 self.caller.follow(&[(id, 1, 0)]);
                 None
@@ -231,11 +235,14 @@ impl Waiting<'_> {
         }
     }
 
-    fn accepted(&self, id: CallId, duplicate: bool) -> Result<(), Ending> {
-        match self.output.format {
-            Format::Table => self.output.line(id.to_string().as_bytes()),
-            _ => self.output.json(&json!({ "id": id, "duplicate": duplicate })),
+    fn accepted(&self, id: CallId, duplicate: bool, wait_ms: Option<u64>) -> Result<(), Ending> {
+        if self.output.format != Format::Table {
+            return self.output.json(&json!({ "id": id, "duplicate": duplicate, "wait_ms": wait_ms }));
         }
+        if let Some(ms) = wait_ms.filter(|ms| *ms >= REMARKABLE_MS) {
+            self.output.remark(&format!("it should start in about {}", ls::age(ms)));
+        }
+        self.output.line(id.to_string().as_bytes())
     }
 
     fn lost(&self, reason: &str) -> Ending {

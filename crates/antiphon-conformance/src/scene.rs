@@ -162,7 +162,7 @@ impl CallerSide {
     pub(crate) async fn acceptance(&self, tag: Tag) -> (CallId, bool) {
         let what = format!("Accepted with tag {tag}");
         let pick = |event: &Event| match event {
-            Event::Accepted { tag: found, id, duplicate } if *found == tag => Some((*id, *duplicate)),
+            Event::Accepted { tag: found, id, duplicate, .. } if *found == tag => Some((*id, *duplicate)),
             _ => None,
         };
         self.recorder.next(&what, pick).await

@@ -12,7 +12,9 @@ use antiphon_protocol::{Code, Epoch, Failure, Outcome, Payload};
 /// The event for an effect, and to whom; `body` is what its handle stands for.
 pub(crate) fn event(effect: Effect, body: Option<Body>, epoch: Epoch) -> Option<(Peer, Event)> {
     Some(match effect {
-        Effect::Accepted { peer, tag, id, duplicate } => (peer, Event::Accepted { tag, id, duplicate }),
+        Effect::Accepted { peer, tag, id, duplicate, wait_ms } => {
+            (peer, Event::Accepted { tag, id, duplicate, wait_ms })
+        }
         Effect::Refused { peer, tag, refusal } => (peer, Event::Refused { tag, failure: refused(&refusal) }),
         Effect::Outcome { peer, tag, id, state, attempts, ending } => {
             let outcome = match ending {
@@ -91,6 +93,10 @@ fn queue_full(procedure: &str, bound: Bound, limit: u64) -> String {
     format!("as many {what} for {procedure} as may, {limit}: add workers or try again later")
 }
 
+fn brief(ms: u64) -> u32 {
+    u32::try_from(ms).unwrap_or(u32::MAX)
+}
+
 /// A refusal, in words.
 pub(crate) fn refused(refusal: &Refusal) -> Failure {
     match refusal {
@@ -98,9 +104,16 @@ pub(crate) fn refused(refusal: &Refusal) -> Failure {
             let text = format!("the broker holds {limit} unsettled calls, its limit: add workers or try again later");
             Failure::new(Code::ResourceExhausted, text).retry_after_ms(1_000)
         }
-        Refusal::QueueFull { procedure, bound, limit } => {
+        Refusal::QueueFull { procedure, bound, limit, retry_after_ms } => {
             let text = queue_full(procedure, *bound, *limit);
-            Failure::new(Code::ResourceExhausted, text).retry_after_ms(1_000)
+            Failure::new(Code::ResourceExhausted, text).retry_after_ms(brief(*retry_after_ms))
+        }
+        Refusal::TooLate { procedure, wait_ms, deadline_ms, retry_after_ms } => {
+            let text = format!(
+                "calls of {procedure} wait about {wait_ms} ms for a slot, longer than the {deadline_ms} ms to the deadline: \
+                 add workers, give it more time or try again later"
+            );
+            Failure::new(Code::ResourceExhausted, text).retry_after_ms(brief(*retry_after_ms))
         }
         Refusal::RoutesFull { limit } => {
             let text =

@@ -3,7 +3,7 @@
 use crate::Engine;
 use crate::call::{AWAITED, Call, DURABLE, NONE, gate_of};
 use crate::callback::{Planned, inherited};
-use crate::effect::{Body, Bound, Effect, Effects, Gate, Handle, Peer, Refusal, Role, Urgency};
+use crate::effect::{Body, Effect, Effects, Gate, Handle, Peer, Refusal, Role, Urgency};
 use crate::group::Children;
 use crate::inbox::InboxKey;
 use crate::limits::{LINES_MAX, TIME_MS_MAX};
@@ -174,23 +174,10 @@ impl Engine {
             InboxKey::Anonymous(_) => (None, self.limits.calls_max),
         };
         let full = inbox.open as usize + inbox.outstanding.len() >= limit as usize;
-        (full && submit.wants_outcome).then_some(Refusal::InboxFull { inbox: inbox_name, limit })
-    }
-
-    /// Whether the procedure's queue, or its tenant's part of it, is as full as it may be.
-    fn queue_refusal(&self, submit: &Submit) -> Option<Refusal> {
-        let route = self.routes.get(submit.route);
-        let it = self.procedures.get(route.procedure);
-        let (all, own, terms, bytes) =
-            (it.waiting, self.accounts.get(route.account), &it.terms, u64::from(submit.bytes));
-        let bounds = [
-            (all.calls + 1, terms.queued_max, Bound::Calls),
-            (all.bytes + bytes, terms.queued_bytes_max, Bound::Bytes),
-            (own.calls + 1, terms.tenant_queued_max, Bound::TenantCalls),
-            (own.bytes + bytes, terms.tenant_queued_bytes_max, Bound::TenantBytes),
-        ];
-        let (_, limit, bound) = bounds.into_iter().find(|(would_be, limit, _)| would_be > limit)?;
-        Some(Refusal::QueueFull { procedure: it.name.clone(), bound, limit })
+        if full && submit.wants_outcome {
+            return Some(Refusal::InboxFull { inbox: inbox_name, limit });
+        }
+        self.lateness_refusal(submit)
     }
 
     fn refuse(&mut self, submit: &Submit, refusal: Refusal, effects: &mut impl Effects) {
@@ -223,7 +210,8 @@ impl Engine {
         }
         self.counters.duplicates += 1;
         if submit.wants_acceptance {
-            effects.emit(gate, Effect::Accepted { peer: submit.peer, tag: submit.tag, id, duplicate: true });
+            let wait_ms = self.predicted_wait_ms(index);
+            effects.emit(gate, Effect::Accepted { peer: submit.peer, tag: submit.tag, id, duplicate: true, wait_ms });
         }
         if submit.wants_outcome {
             if state.is_settled() {
@@ -237,6 +225,7 @@ impl Engine {
     fn accept(&mut self, submit: Submit, effects: &mut impl Effects) {
         let route = self.routes.get(submit.route);
         let (durable, awaited) = (route.durable, !submit.wants_acceptance);
+        let wait_ms = self.expected_wait_ms(&submit);
         let shared = awaited && route.route.idempotent && submit.key.is_none();
         let index = self.calls.insert(self.new_call(&submit, durable));
         self.routes.hold(submit.route);
@@ -258,9 +247,12 @@ impl Engine {
         self.calls.get_mut(index).handle = handle;
         if submit.wants_acceptance {
             let gate = gate_of(self.calls.get(index));
-            let accepted = Effect::Accepted { peer: submit.peer, tag: submit.tag, id: submit.id, duplicate: false };
-            effects.emit(gate, accepted);
+            let (peer, tag, id) = (submit.peer, submit.tag, submit.id);
+            effects.emit(gate, Effect::Accepted { peer, tag, id, duplicate: false, wait_ms });
         }
+        self.watch_prediction(index, wait_ms);
+        let (now_ms, procedure) = (self.now.monotonic_ms, self.procedure_of(index));
+        self.procedures.get_mut(procedure).meter.arrivals.add(now_ms, 1);
         self.mind_deadline(index);
         self.line_up(index);
     }

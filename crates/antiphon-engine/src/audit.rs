@@ -45,7 +45,22 @@ impl Engine {
         if reserved != self.reserved {
             return Err(format!("{reserved} calls are reserved, {} are counted", self.reserved));
         }
+        self.audit_slots()?;
         self.audit_waiting()
+    }
+
+    fn audit_slots(&self) -> Result<(), String> {
+        for place in 0..self.procedures.len() {
+            let serving = self.workers.iter().map(|worker| {
+                let times = worker.offers.iter().filter(|offer| offer.procedure == place).count();
+                worker.capacity() * times as u64
+            });
+            let (slots, it) = (serving.sum::<u64>(), self.procedures.get(place));
+            if slots != it.slots {
+                return Err(format!("{slots} slots serve {}, {} are counted", it.name, it.slots));
+            }
+        }
+        Ok(())
     }
 
     fn audit_waiting(&self) -> Result<(), String> {

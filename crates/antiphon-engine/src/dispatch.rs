@@ -17,6 +17,7 @@ impl Engine {
         let route = self.routes.get(call.route);
         let entry = self.entry_of(index);
         let (line, procedure, suspect) = (route.line, route.procedure, call.has(SUSPECT));
+        self.pass_time(procedure);
         let procedure_ref = self.procedures.get_mut(procedure);
         if suspect {
             procedure_ref.suspects.push_back(entry);
@@ -30,7 +31,7 @@ impl Engine {
     pub(crate) fn entry_of(&self, index: u32) -> Entry {
         let call = self.calls.get(index);
         let class = self.routes.get(call.route).route.priority.class();
-        let mut due_ms = call.at_ms.saturating_add(u64::from(10 - class) * 1_000);
+        let mut due_ms = call.at_ms.saturating_add(patience_ms(class));
         if call.deadline_ms != 0 {
             due_ms = due_ms.min(call.deadline_ms);
         }
@@ -52,6 +53,7 @@ impl Engine {
         call.stamp = stamp.wrapping_sub(1 << 31);
         let (route, suspect) = (self.routes.get(call.route), call.has(SUSPECT));
         let (procedure, line) = (route.procedure, route.line);
+        self.pass_time(procedure);
         let calls = &self.calls;
         let it = self.procedures.get_mut(procedure);
         if suspect {
@@ -196,6 +198,7 @@ impl Engine {
     /// Leases the procedure's next call to this worker; false when there is none that this worker may run.
     fn grant_next(&mut self, procedure: u32, place: u32, effects: &mut impl Effects) -> bool {
         let runs_suspect = self.workers.get(place).is_none_or(|worker| worker.suspect != NONE);
+        self.pass_time(procedure);
         let calls = &self.calls;
         let it = self.procedures.get_mut(procedure);
         let suspect = if runs_suspect { None } else { it.suspects.pop_front() };
@@ -210,6 +213,7 @@ impl Engine {
         let ends_ms = monotonic_ms + u64::from(self.limits.lease_ms);
         let procedure = self.procedure_of(index);
         self.end_wait(index);
+        self.meter_start(index);
         let call = self.calls.get_mut(index);
         call.started = call.started.saturating_add(1);
         call.state = State::Leased;
@@ -297,4 +301,9 @@ impl Engine {
 /// Whether an entry still stands for a ready call.
 pub(crate) fn is_live(calls: &crate::call::Calls, entry: &Entry) -> bool {
     calls.slot(entry.call).is_some_and(|call| call.state == State::Ready && call.stamp == entry.stamp)
+}
+
+/// How long calls of a class wait before others of their tenant go first that are due earlier.
+pub(crate) fn patience_ms(class: u8) -> u64 {
+    u64::from(10 - class) * 1_000
 }

@@ -113,8 +113,8 @@ pub trait Effects {
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Effect {
-    /// The call is taken.
-    Accepted { peer: Peer, tag: Tag, id: CallId, duplicate: bool },
+    /// The call is taken, and should start after about so many milliseconds.
+    Accepted { peer: Peer, tag: Tag, id: CallId, duplicate: bool, wait_ms: Option<u64> },
     /// The call is not taken.
     Refused { peer: Peer, tag: Tag, refusal: Refusal },
     /// The call has settled.
@@ -244,7 +244,9 @@ pub enum Refusal {
     /// The broker holds as many unsettled calls as it may.
     CallsFull { limit: u32 },
     /// As much of the procedure waits as may.
-    QueueFull { procedure: Name, bound: Bound, limit: u64 },
+    QueueFull { procedure: Name, bound: Bound, limit: u64, retry_after_ms: u64 },
+    /// It would start after its deadline.
+    TooLate { procedure: Name, wait_ms: u64, deadline_ms: u64, retry_after_ms: u64 },
     /// The broker knows as many different routes as it may.
     RoutesFull { limit: u32 },
     /// A newer session of the same inbox has taken over.

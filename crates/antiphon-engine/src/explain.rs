@@ -3,6 +3,7 @@
 
 use crate::Engine;
 use crate::call::{NONE, SUSPECT};
+use crate::door::wait_behind;
 use crate::worker::Worker;
 use antiphon_protocol::{AttemptRecord, CallId, Cause, Explanation, Name, Standing, State};
 
@@ -125,12 +126,24 @@ impl Engine {
     }
 
     /// When a waiting call should start, in wall-clock time.
-    fn predicted_start(&self, _index: u32, cause: &Cause) -> Option<u64> {
+    fn predicted_start(&self, index: u32, cause: &Cause) -> Option<u64> {
         match cause {
             Cause::NotBefore { at_ms } | Cause::Retry { at_ms, .. } | Cause::RetryBudget { at_ms, .. } => Some(*at_ms),
             Cause::RateLimited { until_ms } | Cause::PushedBack { until_ms } => Some(*until_ms),
             Cause::Starting => Some(self.now.wall_ms),
+            Cause::SlotsBusy { .. } => Some(self.now.wall_ms.saturating_add(self.predicted_wait_ms(index)?)),
             _ => None,
         }
+    }
+
+    /// How long a call goes on waiting for its start, in milliseconds; `None` where that cannot be told.
+    pub(crate) fn predicted_wait_ms(&self, index: u32) -> Option<u64> {
+        let call = self.calls.get(index);
+        let it = self.procedures.get(self.procedure_of(index));
+        if call.state != State::Ready || it.slots == 0 {
+            return None;
+        }
+        let ahead = self.ahead(index);
+        if ahead == 0 && self.has_free_slot(it) { Some(0) } else { wait_behind(it, ahead) }
     }
 }

@@ -17,6 +17,8 @@ pub struct Limits {
     pub tenant_queued_max: u32,
     /// Bytes of their arguments.
     pub tenant_queued_bytes_max: u64,
+    /// Whether a call that would start after its deadline, as far as can be told, is refused at once.
+    pub predict: bool,
     /// Retries of one procedure, in percent of its new calls, unless it is set otherwise.
     pub retry_percent: u32,
     /// Retries of one procedure in ten seconds, however few new calls it has, unless it is set otherwise.
@@ -62,6 +64,7 @@ impl Limits {
             queued_bytes_max: u64::MAX,
             tenant_queued_max: u32::MAX,
             tenant_queued_bytes_max: u64::MAX,
+            predict: true,
             retry_percent: defaults::RETRY_PERCENT,
             retries_min: defaults::RETRIES_MIN,
             routes_max: 65_536,

@@ -110,6 +110,7 @@ impl Engine {
                 slots,
                 oldest_ready_ms,
                 settled: it.total,
+                measured: self.measured(it),
             };
             if workers > 0 || it.total > 0 || it.counts.iter().any(|count| *count > 0) {
                 all.push(status);

@@ -2,6 +2,7 @@
 
 use crate::Limits;
 use crate::effect::Handle;
+use crate::meter::Meter;
 use crate::queue::{Entry, Queue};
 use crate::terms::Terms;
 use crate::waiting::Waiting;
@@ -15,6 +16,9 @@ pub(crate) struct Procedure {
     pub name: Name,
     pub queue: Queue,
     pub terms: Terms,
+    pub meter: Meter,
+    /// Slots of the connected workers that serve it and do not drain.
+    pub slots: u64,
     /// Ready calls that lost a lease to a dying worker: they run one at a time on each worker.
     pub suspects: VecDeque<Entry>,
     /// Workers that serve it and, when they entered, had a free slot.
@@ -59,6 +63,8 @@ impl Procedures {
             name: name.clone(),
             queue: Queue::default(),
             terms: Terms::new(limits),
+            meter: Meter::default(),
+            slots: 0,
             suspects: VecDeque::new(),
             ring: VecDeque::new(),
             busy: false,

@@ -12,7 +12,7 @@ use core::cmp::{Ordering, Reverse};
 use hashbrown::{DefaultHashBuilder, HashMap};
 
 /// How many of the early entries of a line are looked at to tell how many are before another.
-const SAMPLE: usize = 1_000;
+const SAMPLE: usize = 100;
 
 /// A ready call in line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -192,6 +192,13 @@ impl Queue {
     /// many of each other tenant of its class, and of the other classes their share.
     pub fn ahead(&self, place: u32, entry: &Entry) -> u64 {
         self.lines.get(place as usize).map_or(0, |line| self.ahead_of(line.class, line.before(entry), line.live as u64))
+    }
+
+    /// The same for a new call, whose entry is given only where it would not come last in its line.
+    pub fn ahead_of_new(&self, place: u32, early: Option<Entry>) -> u64 {
+        let Some(line) = self.lines.get(place as usize) else { return 0 };
+        let before = early.map_or(line.live as u64, |entry| line.before(&entry));
+        self.ahead_of(line.class, before, line.live as u64)
     }
 
     /// The same for a call of this class with `before` calls before it in its line, which has `live` calls.

@@ -91,6 +91,7 @@ impl Engine {
             return self.stopped(lease, peer, tag, end, effects);
         }
         let recorded = self.leases.get(lease).recorded;
+        self.meter_end(index, end);
         self.judge(lease, index, recorded, end, effects);
         if let Some(worker) = self.workers.get_mut(worker) {
             match end {
@@ -100,6 +101,15 @@ impl Engine {
             }
         }
         effects.emit(gate, Effect::Settled { peer, lease: tag });
+    }
+
+    /// Measures an attempt that came to an end of its own.
+    fn meter_end(&mut self, index: u32, end: End<'_>) {
+        if !matches!(end, End::Release | End::Stop) {
+            let took_ms = self.now.wall_ms.saturating_sub(self.calls.get(index).at_ms);
+            let procedure = self.procedure_of(index);
+            self.procedures.get_mut(procedure).meter.service.add(took_ms);
+        }
     }
 
     /// The attempt of a call that was cancelled or expired has stopped.

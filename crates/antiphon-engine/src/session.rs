@@ -93,6 +93,7 @@ impl Engine {
             let in_ring = before.is_some_and(|(_, before)| before.in_ring);
             offers.push(Offered { procedure, idempotent: offered.idempotent, in_ring });
         }
+        self.count_slots(place, false);
         let Some(worker) = self.workers.get_mut(place) else { return };
         let old = worker.peer.replace(peer);
         worker.name = offer.name.clone();
@@ -100,6 +101,7 @@ impl Engine {
         worker.slots = offer.slots.min(SLOTS_MAX);
         worker.credit = 0;
         worker.draining = false;
+        self.count_slots(place, true);
         if let Some(old) = old {
             effects.emit(Gate::Open, Effect::Fenced { peer: old });
             self.unseat(old);
@@ -202,8 +204,11 @@ impl Engine {
         if worker.peer != Some(peer) {
             return;
         }
-        worker.peer = None;
         let held = worker.leases.clone();
+        self.count_slots(place, false);
+        if let Some(worker) = self.workers.get_mut(place) {
+            worker.peer = None;
+        }
         self.mark_crowded(&held);
         for index in held {
             let call = self.leases.get(index).call;
@@ -350,17 +355,36 @@ impl Engine {
     }
 
     pub(crate) fn credit(&mut self, peer: Peer, slots: i32) {
-        if let Some(place) = self.worker_of(peer)
-            && let Some(worker) = self.workers.get_mut(place)
-        {
+        let Some(place) = self.worker_of(peer) else { return };
+        self.count_slots(place, false);
+        if let Some(worker) = self.workers.get_mut(place) {
             worker.credit = worker.credit.saturating_add(i64::from(slots));
-            self.busy_workers.push_back(place);
         }
+        self.count_slots(place, true);
+        self.busy_workers.push_back(place);
     }
 
     pub(crate) fn drain(&mut self, peer: Peer) {
-        if let Some(worker) = self.worker_of(peer).and_then(|place| self.workers.get_mut(place)) {
+        let Some(place) = self.worker_of(peer) else { return };
+        self.count_slots(place, false);
+        if let Some(worker) = self.workers.get_mut(place) {
             worker.draining = true;
+        }
+    }
+
+    /// Counts the worker's slots in or out of those of the procedures it serves: out before they change, in again then.
+    fn count_slots(&mut self, place: u32, there: bool) {
+        let Some(worker) = self.workers.get(place) else { return };
+        let (slots, offers) = (worker.capacity(), worker.offers.len());
+        for at in 0..offers {
+            let Some(procedure) =
+                self.workers.get(place).and_then(|worker| worker.offers.get(at)).map(|it| it.procedure)
+            else {
+                return;
+            };
+            self.pass_time(procedure);
+            let it = self.procedures.get_mut(procedure);
+            it.slots = if there { it.slots + slots } else { it.slots.saturating_sub(slots) };
         }
     }
 

@@ -49,6 +49,12 @@ impl Worker {
         self.peer.is_some() && !self.draining
     }
 
+    /// Its slots, leased or not, while it may be given leases.
+    pub fn capacity(&self) -> u64 {
+        let slots = i64::from(self.slots).saturating_add(self.credit);
+        if self.is_open() { u64::try_from(slots).unwrap_or(0) } else { 0 }
+    }
+
     pub fn offered(&self, procedure: u32) -> Option<(u32, &Offered)> {
         let place = self.offers.iter().position(|offer| offer.procedure == procedure)?;
         Some((u32::try_from(place).ok()?, self.offers.get(place)?))

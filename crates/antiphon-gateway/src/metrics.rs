@@ -177,6 +177,7 @@ mod tests {
             slots: 16,
             oldest_ready_ms: 1_250,
             settled: 5,
+            measured: antiphon_protocol::Measured::default(),
         }
     }
 

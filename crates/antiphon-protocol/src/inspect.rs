@@ -173,6 +173,29 @@ pub struct ProcedureStatus {
     pub oldest_ready_ms: u64,
     /// Calls settled since the broker started.
     pub settled: u64,
+    /// What is measured of it.
+    #[serde(default)]
+    pub measured: Measured,
+}
+
+/// What is measured of a procedure since the broker started; newer samples weigh more.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Measured {
+    /// New calls accepted in the last ten seconds.
+    pub arrived: u64,
+    /// The mean time between two starts while calls wait, with the slots there are now, in microseconds; `None` until a
+    /// call has waited or an attempt has ended, and while there are no slots.
+    pub start_interval_us: Option<u64>,
+    /// How many attempts the next two figures are of; at most 512, the newest.
+    pub attempts: u64,
+    /// The mean time from lease to end of an attempt, in microseconds.
+    pub service_mean_us: u64,
+    /// Its variance, in square milliseconds.
+    pub service_variance_ms2: u64,
+    /// How many predicted waits the next figure is of; at most 256, the newest.
+    pub predictions: u64,
+    /// The mean error of predicted waits, in thousandths of the predicted wait.
+    pub prediction_error_permille: Option<u64>,
 }
 
 /// A connected worker.

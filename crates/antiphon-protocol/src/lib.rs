@@ -29,8 +29,8 @@ pub use explain::{Cause, Explanation, Standing};
 pub use group::{Group, GroupCounts, GroupKind};
 pub use id::{CallId, CallerId, Epoch, IncarnationId, LeaseTag, ParseCallIdError, Tag};
 pub use inspect::{
-    Answer, AttemptRecord, BrokerStatus, CallFilter, CallStatus, CancelAnswer, Knowledge, ProcedureStatus, Query,
-    WorkerStatus,
+    Answer, AttemptRecord, BrokerStatus, CallFilter, CallStatus, CancelAnswer, Knowledge, Measured, ProcedureStatus,
+    Query, WorkerStatus,
 };
 pub use name::{Key, Name, NameError};
 pub use offer::{HeldLease, Offer, OfferedProcedure, Schema, SchemaParameter};

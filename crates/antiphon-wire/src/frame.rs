@@ -5,7 +5,7 @@ use crate::cursor::Cursor;
 use crate::handshake::{Hello, Refusal, Welcome};
 use crate::kind::{
     ABANDONED, CHILD, CHUNKED, CONCURRENT, FAILED, GROUPED, KEYED, LAST, MORE_KEYS, ORDERED, RESENT, START_AT,
-    START_IN, TRACED, WANTS,
+    START_IN, TRACED, WAIT_UNKNOWN, WANTS,
 };
 use crate::limits::{BATCH_MAX, DEPTH_MAX, ROUTES_MAX};
 use crate::{FrameError, Kind};
@@ -90,6 +90,7 @@ pub struct Accepted {
     pub tag: Tag,
     pub id: CallId,
     pub duplicate: bool,
+    pub wait_ms: Option<u64>,
 }
 
 impl<'a> Frame<'a> {
@@ -446,9 +447,11 @@ impl Entry for LeaseTag {
 }
 
 impl Entry for Accepted {
-    const BYTES: usize = 25;
+    const BYTES: usize = 29;
     fn read(bytes: &[u8]) -> Option<Self> {
         let mut cursor = Cursor::new(bytes);
-        Some(Self { tag: cursor.u64().ok()?, id: cursor.call_id().ok()?, duplicate: cursor.u8().ok()? != 0 })
+        let (tag, id, duplicate) = (cursor.u64().ok()?, cursor.call_id().ok()?, cursor.u8().ok()? != 0);
+        let wait_ms = cursor.u32().ok().filter(|ms| *ms != WAIT_UNKNOWN).map(u64::from);
+        Some(Self { tag, id, duplicate, wait_ms })
     }
 }

@@ -162,5 +162,7 @@ pub const CHILD: u8 = 0x08;
 pub const GROUPED: u8 = 0x01;
 /// On an outcome: a failure rather than a reply.
 pub const FAILED: u8 = 0x01;
+/// In an acceptance: the broker cannot tell how long the call will wait.
+pub const WAIT_UNKNOWN: u32 = u32::MAX;
 /// On a lease: a trace context follows the fixed fields.
 pub const TRACED: u8 = 0x01;

@@ -86,8 +86,8 @@ pub use antiphon_broker::{Broker, Capabilities, Driver, OpenError};
 pub use antiphon_macros::{Failure, service};
 pub use antiphon_protocol::{
     Answer, Backoff, BrokerStatus, CallFilter, CallId, CallStatus, CancelAnswer, Cause, Code, ContentType, Durability,
-    Explanation, Failure, Knowledge, Name, Outcome, Payload, ProcedureStatus, Query, Schema, SchemaParameter, Standing,
-    State, WorkerStatus, defaults,
+    Explanation, Failure, Knowledge, Measured, Name, Outcome, Payload, ProcedureStatus, Query, Schema, SchemaParameter,
+    Standing, State, WorkerStatus, defaults,
 };
 pub use bytes::Bytes;
 

@@ -2,6 +2,7 @@
 //! late event for a call that nobody waits for any more finds nothing.
 
 use crate::call_error::Ending;
+use crate::session::Acceptance;
 use antiphon_protocol::{CallId, Tag};
 use std::task::Waker;
 use tokio::time::Instant;
@@ -25,7 +26,7 @@ pub(crate) struct PendingCall {
     /// When nobody needs to wait any more even if the broker is away.
     pub(crate) deadline: Option<Instant>,
     /// The broker has it; says whether it had it before.
-    pub(crate) accepted: Option<bool>,
+    pub(crate) accepted: Option<Acceptance>,
     /// How it ended, until that is taken.
     pub(crate) ending: Option<Ending>,
     /// Whom to wake.

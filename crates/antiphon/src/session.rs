@@ -16,6 +16,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -104,6 +105,15 @@ pub struct Acceptance {
     pub id: CallId,
     /// Whether the broker had it before.
     pub duplicate: bool,
+    /// How long it should wait for its start, from its acceptance on, where the broker can tell; zero when a slot is free.
+    pub expected_wait: Option<Duration>,
+}
+
+impl Acceptance {
+    /// Of a call that has been there already, or is settled.
+    pub(crate) const fn of(id: CallId) -> Self {
+        Self { id, duplicate: false, expected_wait: None }
+    }
 }
 
 impl Session {
@@ -341,7 +351,7 @@ impl Session {
     pub(crate) fn attach(self: &Arc<Self>, id: CallId) -> Sent {
         let mut state = self.lock();
         let mut pending = PendingCall::new(id, None);
-        pending.accepted = Some(true);
+        pending.accepted = Some(Acceptance { duplicate: true, ..Acceptance::of(id) });
         if let Link::Ended(reason) = &state.link {
             let failure = Failure::new(Code::Unavailable, reason.clone());
             pending.ending = Some(Ending::Unknown(CallFailure::new(id, failure)));
@@ -381,11 +391,11 @@ impl Session {
     pub(crate) fn poll_accepted(&self, tag: Tag, context: &Context<'_>) -> Poll<Result<Acceptance, Ending>> {
         let mut state = self.lock();
         let call = state.pending.find(tag).expect("a call that is polled is pending until its ending is taken");
-        if let Some(duplicate) = call.accepted {
-            return Poll::Ready(Ok(Acceptance { id: call.id, duplicate }));
+        if let Some(acceptance) = call.accepted {
+            return Poll::Ready(Ok(acceptance));
         }
         match &call.ending {
-            Some(Ending::Settled(settled)) => Poll::Ready(Ok(Acceptance { id: settled.id, duplicate: false })),
+            Some(Ending::Settled(settled)) => Poll::Ready(Ok(Acceptance::of(settled.id))),
             Some(ending) => Poll::Ready(Err(ending.clone())),
             None => {
                 call.waker = Some(context.waker().clone());

@@ -43,7 +43,7 @@ impl<V, E> SubmittedCall<V, E> {
     /// # Errors
     /// [`CallError::Refused`], or [`CallError::Unknown`] when the broker went away before it answered.
     pub async fn accepted(&mut self) -> Result<Acceptance, CallError<E>> {
-        let Some(tag) = self.tag else { return Ok(Acceptance { id: self.id, duplicate: false }) };
+        let Some(tag) = self.tag else { return Ok(Acceptance::of(self.id)) };
         let accepted = poll_fn(|context| self.session.poll_accepted(tag, context)).await;
         match accepted {
             Ok(acceptance) => {
@@ -51,7 +51,7 @@ impl<V, E> SubmittedCall<V, E> {
                 Ok(acceptance)
             }
             Err(ending) => match ending.settled() {
-                Ok(settled) => Ok(Acceptance { id: settled.id, duplicate: false }),
+                Ok(settled) => Ok(Acceptance::of(settled.id)),
                 Err(error) => Err(error),
             },
         }

@@ -2,11 +2,12 @@
 
 use crate::CallFailure;
 use crate::call_error::{Ending, SettledCall};
-use crate::session::{Link, Session, State};
+use crate::session::{Acceptance, Link, Session, State};
 use antiphon_broker::Event;
 use antiphon_protocol::{CallId, Code, Failure, Tag};
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 /// What is left to do when the lock is released.
 #[derive(Default)]
@@ -47,10 +48,11 @@ impl Session {
 
     fn take_one(self: &Arc<Self>, state: &mut State, event: Event, after: &mut After) {
         match event {
-            Event::Accepted { tag, id, duplicate } => {
+            Event::Accepted { tag, id, duplicate, wait_ms } => {
                 if let Some(call) = state.pending.find(tag) {
                     call.id = id;
-                    call.accepted = Some(duplicate);
+                    let expected_wait = wait_ms.map(Duration::from_millis);
+                    call.accepted = Some(Acceptance { id, duplicate, expected_wait });
                     after.wakers.extend(call.waker.take());
                     let follows = state.sources.get_mut(&tag);
                     after.follow.extend(follows.map(|source| (id, tag, source.seen())));
@@ -111,7 +113,7 @@ impl State {
             after.wakers.extend(deliveries.deliver(settled));
             // Who still waits for the acceptance has it with the outcome.
             if let Some(call) = self.pending.find(tag) {
-                call.accepted.get_or_insert(false);
+                call.accepted.get_or_insert(Acceptance::of(call.id));
                 after.wakers.extend(call.waker.take());
             }
         } else if self.pending.find(tag).is_some() {

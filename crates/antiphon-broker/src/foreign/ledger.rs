@@ -113,7 +113,7 @@ impl<H> Ledger<H> {
         if let Some(entry) = self.entries.get_mut(&id) {
             (entry.tag, entry.wants) = (tag, wants);
             if !matches!(entry.stage, Stage::Sent { .. }) && wants != Wants::Outcome {
-                events.push(Event::Accepted { tag, id, duplicate: true });
+                events.push(Event::Accepted { tag, id, duplicate: true, wait_ms: None });
             }
             if let Stage::Settled { state, attempts, outcome } = &entry.stage {
                 let tag = if self.named { 0 } else { tag };
@@ -152,7 +152,7 @@ impl<H> Ledger<H> {
         }
         entry.stage = Stage::Accepted;
         if entry.wants != Wants::Outcome {
-            events.push(Event::Accepted { tag: entry.tag, id, duplicate: false });
+            events.push(Event::Accepted { tag: entry.tag, id, duplicate: false, wait_ms: None });
         }
         if entry.wants == Wants::Acceptance {
             self.remove(id);
@@ -209,7 +209,7 @@ impl<H> Ledger<H> {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         if matches!(entry.stage, Stage::Sent { .. }) && entry.wants != Wants::Outcome {
             // What has an outcome was accepted.
-            events.push(Event::Accepted { tag: entry.tag, id, duplicate: false });
+            events.push(Event::Accepted { tag: entry.tag, id, duplicate: false, wait_ms: None });
         }
         if let Some(at) = entry.deadline.take() {
             self.deadlines.remove(&(at, id));

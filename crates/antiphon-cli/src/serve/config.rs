@@ -43,6 +43,7 @@ struct LimitsConfig {
     queued_bytes_max: Option<u64>,
     tenant_queued_max: Option<u32>,
     tenant_queued_bytes_max: Option<u64>,
+    predict: Option<bool>,
     routes_max: Option<u32>,
     inbox_calls_max: Option<u32>,
     keys_max: Option<u32>,
@@ -131,6 +132,7 @@ fn driver(data: Option<PathBuf>, from: &LimitsConfig, journal: &JournalConfig) -
     set(&mut limits.queued_bytes_max, from.queued_bytes_max);
     set(&mut limits.tenant_queued_max, from.tenant_queued_max);
     set(&mut limits.tenant_queued_bytes_max, from.tenant_queued_bytes_max);
+    set(&mut limits.predict, from.predict);
     set(&mut limits.routes_max, from.routes_max);
     set(&mut limits.inbox_calls_max, from.inbox_calls_max);
     set(&mut limits.keys_max, from.keys_max);

@@ -233,7 +233,7 @@ impl Data {
         if let Some(failure) = self.refusal(&call) {
             self.tell_caller(peer, Event::Refused { tag, failure });
             if self.has(Fault::AcceptRefused) {
-                self.tell_caller(peer, Event::Accepted { tag, id: call.id, duplicate: false });
+                self.tell_caller(peer, Event::Accepted { tag, id: call.id, duplicate: false, wait_ms: None });
             }
             return;
         }
@@ -243,7 +243,7 @@ impl Data {
         };
         let id = known.unwrap_or(call.id);
         if wants != Wants::Outcome {
-            self.tell_caller(peer, Event::Accepted { tag, id, duplicate: known.is_some() });
+            self.tell_caller(peer, Event::Accepted { tag, id, duplicate: known.is_some(), wait_ms: None });
         }
         if known.is_none() {
             self.keep(call);

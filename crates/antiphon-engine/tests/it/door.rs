@@ -31,7 +31,7 @@ fn a_full_queue_refuses_before_anything_is_recorded_and_takes_again_when_there_i
                 record Submitted Now
                 c: b accepted  (once recorded)
             submit d detached
-                c: refused, QueueFull { procedure: "p", bound: Calls, limit: 2 }
+                c: refused, QueueFull { procedure: "p", bound: Calls, limit: 2, retry_after_ms: 1000 }
             submit e detached to=q
                 record Submitted Now
                 c: e accepted  (once recorded)
@@ -76,13 +76,17 @@ fn what_is_set_holds_after_restarts_and_may_be_taken_back() {
     world.run("caller c\nset p queued_max=2 outcome_ms=5\nset p outcome_ms=\nrestart\ncaller c");
     world.run("submit a detached\nsubmit b detached\nsubmit d detached");
     assert!(
-        world.log.ends_with("c: refused, QueueFull { procedure: \"p\", bound: Calls, limit: 2 }\n"),
+        world
+            .log
+            .ends_with("c: refused, QueueFull { procedure: \"p\", bound: Calls, limit: 2, retry_after_ms: 1000 }\n"),
         "{}",
         world.log
     );
     world.run("set p queued_max=\nrestart\ncaller c\ncancel a\nsubmit d detached");
     assert!(
-        world.log.ends_with("c: refused, QueueFull { procedure: \"p\", bound: Calls, limit: 1 }\n"),
+        world
+            .log
+            .ends_with("c: refused, QueueFull { procedure: \"p\", bound: Calls, limit: 1, retry_after_ms: 1000 }\n"),
         "{}",
         world.log
     );

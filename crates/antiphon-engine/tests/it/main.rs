@@ -11,6 +11,7 @@ mod keys;
 mod leases;
 #[cfg(target_os = "linux")]
 mod memory;
+mod prediction;
 mod records;
 mod restarts;
 mod retention;

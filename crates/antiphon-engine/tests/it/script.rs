@@ -506,8 +506,10 @@ impl World {
 
     fn text(&mut self, effect: &Effect) -> String {
         match effect {
-            Effect::Accepted { peer, id, duplicate, .. } => {
-                format!("{}: {} accepted{}", self.who(*peer), self.name(*id), if *duplicate { " again" } else { "" })
+            Effect::Accepted { peer, id, duplicate, wait_ms, .. } => {
+                let again = if *duplicate { " again" } else { "" };
+                let wait = wait_ms.filter(|ms| *ms > 0).map_or_else(String::new, |ms| format!(" in {ms} ms"));
+                format!("{}: {} accepted{again}{wait}", self.who(*peer), self.name(*id))
             }
             Effect::Refused { peer, refusal, .. } => format!("{}: refused, {refusal:?}", self.who(*peer)),
             Effect::Outcome { peer, tag, id, state, attempts, ending, .. } => {

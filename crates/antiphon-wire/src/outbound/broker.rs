@@ -4,7 +4,7 @@ use super::client::{carried, lease_bytes};
 use super::{Outbound, control, put_failure};
 use crate::Kind;
 use crate::handshake::{put_short_text, put_text};
-use crate::kind::{FAILED, TRACED};
+use crate::kind::{FAILED, TRACED, WAIT_UNKNOWN};
 use crate::limits::{CONTROL_BYTES_MAX, TRACE_BYTES_MAX};
 use antiphon_broker::{Event, Lease};
 use antiphon_protocol::{Answer, CallId, CancelAnswer, Code, Epoch, LeaseTag, Outcome, Payload, State, Tag};
@@ -14,7 +14,7 @@ impl Outbound {
     /// Tells a caller or a worker of an event. [`Event::Writable`] and [`Event::Down`] are made by the receiving side.
     pub fn event(&mut self, event: &Event) {
         match event {
-            Event::Accepted { tag, id, duplicate } => self.accepted(*tag, *id, *duplicate),
+            Event::Accepted { tag, id, duplicate, wait_ms } => self.accepted(*tag, *id, *duplicate, *wait_ms),
             Event::Refused { tag, failure } => {
                 self.frame_with_payload(Kind::Refused, 0, failure.details.as_ref(), |out| {
                     out.put_u64_le(*tag);
@@ -44,12 +44,15 @@ impl Outbound {
         }
     }
 
-    fn accepted(&mut self, tag: Tag, id: CallId, duplicate: bool) {
-        let mut entry = [0; 25];
-        let (fields, last) = entry.split_at_mut(24);
-        fields.first_chunk_mut::<8>().expect("24 bytes hold 8").copy_from_slice(&tag.to_le_bytes());
-        fields.last_chunk_mut::<16>().expect("24 bytes hold 16").copy_from_slice(&id.to_bytes());
-        last.fill(u8::from(duplicate));
+    fn accepted(&mut self, tag: Tag, id: CallId, duplicate: bool, wait_ms: Option<u64>) {
+        let wait_ms =
+            wait_ms.map_or(WAIT_UNKNOWN, |ms| u32::try_from(ms).unwrap_or(WAIT_UNKNOWN).min(WAIT_UNKNOWN - 1));
+        let mut entry = [0; 29];
+        let mut rest = &mut entry[..];
+        rest.put_u64_le(tag);
+        rest.put_slice(&id.to_bytes());
+        rest.put_u8(u8::from(duplicate));
+        rest.put_u32_le(wait_ms);
         self.entry(Kind::Accepted, &entry);
     }
 

@@ -4,7 +4,7 @@
 use super::line::{Closing, Line, Side, Up};
 use super::routes::Routes;
 use super::{RemoteOptions, line};
-use crate::{Arrival, Frame, FrameError, Outbound};
+use crate::{Accepted, Arrival, Frame, FrameError, Outbound};
 use antiphon_broker::{Caller, Event, Progress, Submission, Wants};
 use antiphon_protocol::{CallId, Code, Durability, Epoch, Failure, Offer, Outcome, Tag};
 use hashbrown::{HashMap, HashSet};
@@ -175,7 +175,7 @@ impl CallerSide {
         }
     }
 
-    fn accepted(&mut self, accepted: crate::Accepted, events: &mut Vec<Event>) {
+    fn accepted(&mut self, accepted: Accepted, events: &mut Vec<Event>) {
         let Some(place) = self.place(accepted.tag) else { return };
         let Some(entry) = self.entries.get_mut(place) else { return };
         let Stage::Unanswered { submission, .. } = &entry.stage else { return };
@@ -188,7 +188,8 @@ impl CallerSide {
             entry.id = accepted.id;
             entry.stage = Stage::Outstanding;
         }
-        events.push(Event::Accepted { tag, id: accepted.id, duplicate: accepted.duplicate });
+        let Accepted { id, duplicate, wait_ms, .. } = accepted;
+        events.push(Event::Accepted { tag, id, duplicate, wait_ms });
     }
 
     fn outcome(&mut self, event: Event, outbound: &mut Outbound, events: &mut Vec<Event>) {

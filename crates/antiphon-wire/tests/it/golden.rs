@@ -167,9 +167,9 @@ fn frames_of_callers_keep_their_bytes() {
 fn frames_to_callers_keep_their_bytes() {
     check(
         true,
-        |out| out.event(&Event::Accepted { tag: 9, id: ID, duplicate: true }),
-        "1b000000 20 00 0900000000000000 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 01",
-        "tag: 9, id: c1c1c1c1-c1c1-c1c1-c1c1-c1c1c1c1c1c1, duplicate: true",
+        |out| out.event(&Event::Accepted { tag: 9, id: ID, duplicate: true, wait_ms: Some(258) }),
+        "1f000000 20 00 0900000000000000 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 01 02010000",
+        "tag: 9, id: c1c1c1c1-c1c1-c1c1-c1c1-c1c1c1c1c1c1, duplicate: true, wait_ms: Some(258)",
     );
     let failure = Failure::new(Code::ResourceExhausted, "full").retry_after_ms(2000).may_have_run();
     check(

@@ -267,7 +267,7 @@ async fn what_is_unanswered_is_sent_again_and_what_is_accepted_is_attached() {
         tags.push(tag);
     }
     // The first is accepted, the second answered whole, and the connection breaks within a frame.
-    talk.outbound.event(&Event::Accepted { tag: tags[0], id: id(1), duplicate: false });
+    talk.outbound.event(&Event::Accepted { tag: tags[0], id: id(1), duplicate: false, wait_ms: None });
     let outcome = Outcome::Reply(Payload::raw("done"));
     let outcome = |tag, id| Event::Outcome { tag, id, state: State::Succeeded, attempts: 1, outcome: outcome.clone() };
     talk.outbound.event(&outcome(tags[1], id(2)));
@@ -401,11 +401,11 @@ async fn a_hostile_broker_gets_errors_and_the_line_comes_back() {
     caller.submit(&mut vec![submission(1, None, Vec::new())]);
     let (tag, ..) = talk.submission().await;
     for wrong in [0, tag + 1, tag ^ 1 << 40, u64::MAX] {
-        talk.outbound.event(&Event::Accepted { tag: wrong, id: id(9), duplicate: false });
+        talk.outbound.event(&Event::Accepted { tag: wrong, id: id(9), duplicate: false, wait_ms: None });
         talk.outbound
             .event(&Event::Refused { tag: wrong, failure: antiphon_protocol::Failure::new(Code::Internal, "") });
     }
-    talk.outbound.event(&Event::Accepted { tag, id: id(1), duplicate: false });
+    talk.outbound.event(&Event::Accepted { tag, id: id(1), duplicate: false, wait_ms: None });
     talk.send().await;
     let first = heard.find(|event| if let Event::Up { .. } = event { None } else { Some(event) }).await;
     assert!(matches!(first, Event::Accepted { tag: 1, id: it, .. } if it == id(1)), "{first:?}");
@@ -452,7 +452,7 @@ async fn submissions_wait_when_too_much_is_unanswered() {
         tags.push(talk.submission().await.0);
     }
     for tag in tags {
-        talk.outbound.event(&Event::Accepted { tag, id: id(1), duplicate: false });
+        talk.outbound.event(&Event::Accepted { tag, id: id(1), duplicate: false, wait_ms: None });
     }
     talk.send().await;
     heard.find(|event| matches!(event, Event::Writable).then_some(())).await;
@@ -462,7 +462,7 @@ async fn submissions_wait_when_too_much_is_unanswered() {
     let mut large = vec![submission(99, None, vec![0; (1 << 20) + 1])];
     for _ in 0..2 {
         let (tag, ..) = talk.submission().await;
-        talk.outbound.event(&Event::Accepted { tag, id: id(1), duplicate: false });
+        talk.outbound.event(&Event::Accepted { tag, id: id(1), duplicate: false, wait_ms: None });
     }
     talk.send().await;
     heard.find(|event| matches!(event, Event::Writable).then_some(())).await;

@@ -187,7 +187,7 @@ async fn a_key_that_finds_an_earlier_call_gives_its_id() {
     let mut call = double(&fake, 1).idempotency_key("k").send();
     let submission = fake.submission().await;
     let earlier = CallId::from_bytes([9; 16]);
-    fake.tell(Event::Accepted { tag: submission.tag, id: earlier, duplicate: true });
+    fake.tell(Event::Accepted { tag: submission.tag, id: earlier, duplicate: true, wait_ms: None });
     let accepted = call.accepted().await.unwrap();
     assert_eq!((accepted.id, accepted.duplicate, call.id()), (earlier, true, earlier));
 }

@@ -109,7 +109,7 @@ impl Fake {
     }
 
     pub fn accept(&self, submission: &Submission) {
-        self.tell(Event::Accepted { tag: submission.tag, id: submission.call.id, duplicate: false });
+        self.tell(Event::Accepted { tag: submission.tag, id: submission.call.id, duplicate: false, wait_ms: None });
     }
 
     pub fn reply(&self, submission: &Submission, json: &str) {

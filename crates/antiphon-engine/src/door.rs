@@ -1,0 +1,158 @@
+//! What the door looks at: how much waits already, and whether a call would start in time. And the wait it predicts.
+
+use crate::admission::Submit;
+use crate::effect::{Bound, Refusal};
+use crate::meter::Probe;
+use crate::procedure::Procedure;
+use crate::queue::Entry;
+use crate::{Engine, Now};
+use antiphon_protocol::{Measured, Start};
+
+/// How many workers are asked whether they have a free slot: those that lost theirs leave the ring as they come up.
+const ASKED: usize = 8;
+/// When a refused caller may come back at the earliest and the latest: sooner is no relief, later is not known.
+const RETRY_AFTER_MS: (u64, u64) = (100, 60_000);
+/// The same where nothing is known.
+const RETRY_AFTER_UNKNOWN_MS: u64 = 1_000;
+
+impl Engine {
+    /// Whether the procedure's queue, or its tenant's part of it, is as full as it may be.
+    pub(crate) fn queue_refusal(&self, submit: &Submit) -> Option<Refusal> {
+        let route = self.routes.get(submit.route);
+        let it = self.procedures.get(route.procedure);
+        let (all, own, terms, bytes) =
+            (it.waiting, self.accounts.get(route.account), &it.terms, u64::from(submit.bytes));
+        let bounds = [
+            (all.calls + 1, terms.queued_max, Bound::Calls),
+            (all.bytes + bytes, terms.queued_bytes_max, Bound::Bytes),
+            (own.calls + 1, terms.tenant_queued_max, Bound::TenantCalls),
+            (own.bytes + bytes, terms.tenant_queued_bytes_max, Bound::TenantBytes),
+        ];
+        let (_, limit, bound) = bounds.into_iter().find(|(would_be, limit, _)| would_be > limit)?;
+        let one_start_ms = it.meter.interval_us(it.slots).map(|us| us / 1_000);
+        let retry_after_ms = one_start_ms.map_or(RETRY_AFTER_UNKNOWN_MS, patient);
+        Some(Refusal::QueueFull { procedure: it.name.clone(), bound, limit, retry_after_ms })
+    }
+
+    /// Whether the call would start too late, as far as can be told. One before which nothing waits is always taken: so
+    /// there is always something to measure.
+    pub(crate) fn lateness_refusal(&self, submit: &Submit) -> Option<Refusal> {
+        if !self.limits.predict || submit.deadline_ms == 0 || !starts_now(submit, self.now) {
+            return None;
+        }
+        let (ahead, wait_ms) = self.wait_of(submit)?;
+        if ahead == 0 || wait_ms <= submit.deadline_ms {
+            return None;
+        }
+        let procedure = self.procedures.get(self.routes.get(submit.route).procedure).name.clone();
+        let retry_after_ms = patient(wait_ms - submit.deadline_ms);
+        Some(Refusal::TooLate { procedure, wait_ms, deadline_ms: submit.deadline_ms, retry_after_ms })
+    }
+
+    /// How long a call would wait for its start, in milliseconds; `None` where that cannot be told.
+    pub(crate) fn expected_wait_ms(&self, submit: &Submit) -> Option<u64> {
+        if !starts_now(submit, self.now) {
+            return None;
+        }
+        self.wait_of(submit).map(|(_, wait_ms)| wait_ms)
+    }
+
+    /// How many calls would start before this one, and how long that takes.
+    fn wait_of(&self, submit: &Submit) -> Option<(u64, u64)> {
+        let route = self.routes.get(submit.route);
+        let it = self.procedures.get(route.procedure);
+        if it.slots == 0 {
+            return None;
+        }
+        if it.ready() == 0 && self.has_free_slot(it) {
+            return Some((0, 0));
+        }
+        let ahead = it.suspects.len() as u64 + it.queue.ahead_of_new(route.line, self.new_entry(submit));
+        wait_behind(it, ahead).map(|wait_ms| (ahead, wait_ms))
+    }
+
+    /// The entry that the call would have, if it has a deadline that might bring it forward.
+    fn new_entry(&self, submit: &Submit) -> Option<Entry> {
+        let class = self.routes.get(submit.route).route.priority.class();
+        let due_ms = self.now.monotonic_ms + crate::dispatch::patience_ms(class);
+        let deadline_ms = self.now.monotonic_ms.saturating_add(submit.deadline_ms);
+        let early = submit.deadline_ms != 0 && deadline_ms < due_ms;
+        early.then_some(Entry { due_ms: deadline_ms, call: 0, stamp: self.stamp })
+    }
+
+    pub(crate) fn has_free_slot(&self, procedure: &Procedure) -> bool {
+        let mut asked = procedure.ring.iter().take(ASKED);
+        asked.any(|place| self.workers.get(*place).is_some_and(|worker| worker.free() > 0))
+    }
+
+    /// Looks whether the predicted wait of this newly accepted call comes true, unless another one is being looked at.
+    pub(crate) fn watch_prediction(&mut self, index: u32, wait_ms: Option<u64>) {
+        let Some(wait_ms) = wait_ms.filter(|ms| *ms > 0) else { return };
+        let procedure = self.procedure_of(index);
+        let free = self.procedures.get(procedure).meter.foresight.probe.is_none_or(|probe| {
+            // One that was settled before it started tells nothing.
+            self.calls.live(probe.call, probe.generation).is_none_or(|call| call.state.is_settled())
+        });
+        if free {
+            let (generation, made_ms) = (self.calls.get(index).generation, self.now.monotonic_ms);
+            let probe = Probe { call: index, generation, made_ms, wait_ms };
+            self.procedures.get_mut(procedure).meter.foresight.probe = Some(probe);
+        }
+    }
+
+    /// To be said before the ready calls of a procedure or its slots change.
+    pub(crate) fn pass_time(&mut self, procedure: u32) {
+        let now_ms = self.now.monotonic_ms;
+        let it = self.procedures.get_mut(procedure);
+        let (waiting, slots) = (it.ready() > 0, it.slots);
+        it.meter.drain.pass(now_ms, waiting, slots);
+    }
+
+    /// A call gets its lease.
+    pub(crate) fn meter_start(&mut self, index: u32) {
+        let now_ms = self.now.monotonic_ms;
+        let call = self.calls.get(index);
+        let (generation, waited, first) = (call.generation, call.at_ms < now_ms, call.started == 0);
+        let procedure = self.procedure_of(index);
+        let meter = &mut self.procedures.get_mut(procedure).meter;
+        if waited {
+            meter.drain.start();
+        }
+        if first {
+            meter.foresight.started(index, generation, now_ms);
+        }
+    }
+
+    /// What is measured of a procedure.
+    pub(crate) fn measured(&self, procedure: &Procedure) -> Measured {
+        let meter = &procedure.meter;
+        Measured {
+            arrived: meter.arrivals.count(self.now.monotonic_ms),
+            start_interval_us: meter.interval_us(procedure.slots),
+            attempts: meter.service.count(),
+            service_mean_us: meter.service.mean_us().unwrap_or(0),
+            service_variance_ms2: meter.service.variance_ms2(),
+            predictions: meter.foresight.count(),
+            prediction_error_permille: meter.foresight.error_permille(),
+        }
+    }
+}
+
+/// How long a call waits for its start behind so many others when all slots are busy, in milliseconds.
+pub(crate) fn wait_behind(procedure: &Procedure, ahead: u64) -> Option<u64> {
+    let interval_us = u128::from(procedure.meter.interval_us(procedure.slots)?);
+    let behind_permille = u128::from(ahead) * 1_000 + u128::from(procedure.meter.service.residual_permille());
+    Some(u64::try_from(interval_us * behind_permille / 1_000_000).unwrap_or(u64::MAX))
+}
+
+const fn starts_now(submit: &Submit, now: Now) -> bool {
+    match submit.start {
+        Start::Now | Start::In(0) => true,
+        Start::In(_) => false,
+        Start::At(wall_ms) => wall_ms <= now.wall_ms,
+    }
+}
+
+fn patient(ms: u64) -> u64 {
+    ms.clamp(RETRY_AFTER_MS.0, RETRY_AFTER_MS.1)
+}
