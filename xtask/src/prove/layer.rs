@@ -34,7 +34,7 @@ pub const LAYERS: &[Layer] = &[
     Layer {
         name: "journal: every crash",
         cargo: "test --release -p antiphon-journal --test it exhaustive -- --nocapture",
-        amount: ["ANTIPHON_PROVE_OPERATIONS=1", "ANTIPHON_PROVE_OPERATIONS=2"],
+        amount: ["ANTIPHON_PROVE_OPERATIONS=1", "ANTIPHON_PROVE_OPERATIONS=3"],
         needs: &[],
     },
     Layer {
@@ -48,7 +48,7 @@ pub const LAYERS: &[Layer] = &[
         cargo: "test -p antiphon-journal -p antiphon-embedded --test it orders -- --nocapture",
         amount: [
             "RUSTFLAGS=--cfg shuttle ANTIPHON_PROVE_SCHEDULES=2000",
-            "RUSTFLAGS=--cfg shuttle ANTIPHON_PROVE_SCHEDULES=20000",
+            "RUSTFLAGS=--cfg shuttle ANTIPHON_PROVE_SCHEDULES=6000",
         ],
         needs: &[],
     },

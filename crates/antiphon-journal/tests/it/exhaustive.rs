@@ -1,5 +1,5 @@
 //! Every workload of a few operations, and after it every crash and every failure there can be. One operation in the
-//! ordinary run; `ANTIPHON_PROVE_OPERATIONS=2` (minutes, in release) or 3 (sampled) for more.
+//! ordinary run; `ANTIPHON_PROVE_OPERATIONS=2` or 3 (of three a sample) for more.
 
 use std::io::ErrorKind;
 
@@ -19,23 +19,17 @@ fn operations() -> usize {
     }
 }
 
-/// All sequences of one to `operations` steps. Each stands between two commits, so that there is something to lose
-/// and something that is lost.
-fn workloads(operations: usize) -> Vec<Vec<Step>> {
+/// All sequences of up to two steps; of three every seventh, because they are too many to try all their images. Each
+/// stands between two commits, so that there is something to lose and something that is lost.
+fn workloads() -> Vec<Vec<Step>> {
     let mut all = vec![Vec::new()];
     let mut longest = all.clone();
-    for _ in 0..operations {
+    for length in 1..=operations() {
         longest = longest.iter().flat_map(|steps| STEPS.map(|step| [steps.as_slice(), &[step]].concat())).collect();
-        all.extend(longest.iter().cloned());
+        all.extend(longest.iter().step_by(if length > 2 { 7 } else { 1 }).cloned());
     }
     let between = |steps: Vec<Step>| [&[Step::Add(900), Step::Commit], steps.as_slice(), &[Step::Commit]].concat();
     all.into_iter().map(between).collect()
-}
-
-/// Of three operations every seventh workload: they are too many to try all their images.
-fn sampled(operations: usize) -> Vec<Vec<Step>> {
-    let every = if operations > 2 { 7 } else { 1 };
-    workloads(operations).into_iter().step_by(every).collect()
 }
 
 /// What a crash now may leave: nothing, everything, torn sectors, and whole writes in any order.
@@ -60,7 +54,7 @@ const AGAIN: [Step; 2] = [Step::Add(60), Step::Commit];
 #[test]
 fn every_workload_survives_every_crash_at_every_call() {
     let (mut crashes, mut reordered) = (0_u64, 0_u64);
-    for steps in sampled(operations()) {
+    for steps in workloads() {
         let whole = FaultStorage::new();
         run(&whole, &steps);
         for call in 1..=whole.calls() {
@@ -85,7 +79,7 @@ fn a_power_cut_after_a_kill_takes_nothing_that_the_next_process_acknowledged() {
     // Making another segment would sync the directory, and hide that nobody else did: there is no room for one.
     let mut options = small_options();
     options.bytes_max = 1;
-    for steps in sampled(operations()) {
+    for steps in workloads() {
         let whole = FaultStorage::new();
         run(&whole, &steps);
         for call in 1..=whole.calls() {
@@ -128,7 +122,7 @@ fn run_through(storage: &FaultStorage, steps: &[Step]) -> History {
 fn every_workload_loses_nothing_when_any_one_operation_fails() {
     let (mut changes, mut looks) = (0_u64, 0_u64);
     let after = [Crash::Lost, Crash::Kept, Crash::Torn(1)];
-    for steps in sampled(operations()) {
+    for steps in workloads() {
         let steps = [steps.as_slice(), &[Step::Reopen, Step::Change, Step::Commit]].concat();
         let check = |storage: &FaultStorage, history: &History, what: &str| {
             for crash in after {
