@@ -2,8 +2,8 @@
 
 use crate::output::{Color, Format};
 use crate::{
-    bench, call, cancel, completions, dead, demo, explain, journal, ls, ping, plan, queue, result, serve, status,
-    worker,
+    bench, call, cancel, completions, dead, demo, emit, explain, journal, ls, ping, plan, queue, result, serve, status,
+    subscription, worker,
 };
 use clap::{Parser, Subcommand};
 
@@ -44,6 +44,11 @@ pub enum Command {
     Explain(explain::Explain),
     /// Cancel calls: those named, or all that match, at most 10000 at once without --limit
     Cancel(cancel::Cancel),
+    /// Tell of an event: each subscription that matches makes one call of it
+    Emit(emit::Emit),
+    /// Call a procedure for each event whose topic matches a pattern
+    #[command(subcommand)]
+    Subscription(subscription::Subscriptions),
     /// List calls, newest first
     Ls(ls::Ls),
     /// Serve procedures with any program; list and drain workers

@@ -1,7 +1,7 @@
 //! A connection to the broker that `--url` names, and what commands do with it: ask, submit, serve.
 
 use crate::ending::{Ending, REFUSED};
-use antiphon_broker::{Broker, Caller, Event, Inbox, Sink, Support, Worker};
+use antiphon_broker::{Broker, Caller, Capabilities, Event, Inbox, Sink, Support, Worker};
 use antiphon_embedded::{Embedded, EmbeddedOptions};
 use antiphon_protocol::{Answer, CallId, CallerId, Failure, Offer, ProcedureStatus, Query, defaults};
 use antiphon_wire::{Address, Remote, RemoteOptions};
@@ -34,6 +34,11 @@ impl Connection {
     /// The largest payload that the broker takes, in bytes.
     pub fn payload_bytes_max(&self) -> usize {
         usize::try_from(self.broker.capabilities().payload_bytes_max).unwrap_or(usize::MAX)
+    }
+
+    /// What the broker can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        self.broker.capabilities()
     }
 
     /// Refuses what would never tell anything.

@@ -1,7 +1,7 @@
 //! What people type: durations, instants, names, arguments. Every mistake is one line that says what to do.
 
 use crate::ending::Ending;
-use antiphon_protocol::{CallId, Key, Name, Priority};
+use antiphon_protocol::{CallId, Key, Name, Pattern, Priority, Topic};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use std::fs;
 use std::io::{self, Read};
@@ -73,6 +73,16 @@ pub fn since(text: &str) -> Result<u64, String> {
     let Ok(ago) = duration(text) else { return instant(text) };
     let now = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
     Ok(now.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// Reads a topic.
+pub fn topic(text: &str) -> Result<Topic, String> {
+    Topic::new(text).map_err(|error| error.to_string())
+}
+
+/// Reads a pattern of topics.
+pub fn pattern(text: &str) -> Result<Pattern, String> {
+    Pattern::new(text).map_err(|error| error.to_string())
 }
 
 /// Reads a name of a procedure, tenant or worker.

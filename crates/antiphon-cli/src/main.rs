@@ -11,6 +11,7 @@ mod completions;
 mod connection;
 mod dead;
 mod demo;
+mod emit;
 mod ending;
 mod explain;
 mod input;
@@ -28,6 +29,8 @@ mod result;
 mod serve;
 mod status;
 mod stop;
+mod subscription;
+mod treatment;
 mod worker;
 
 use arguments::{Arguments, Command};
@@ -62,6 +65,8 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Ending> {
         Command::Status(status) => client(status::run(status, url, output)),
         Command::Explain(explain) => client(explain::run(explain, url, output)),
         Command::Cancel(cancel) => client(cancel::run(cancel, url, output)),
+        Command::Emit(emit) => client(emit::run(emit, url, output)),
+        Command::Subscription(which) => client(subscription::run(which, url, output)),
         Command::Ls(ls) => client(ls::run(ls, url, output)),
         Command::Worker(worker) => client(worker::run(worker, url, output)),
         Command::Queue(queue) => client(queue::run(queue, url, output)),

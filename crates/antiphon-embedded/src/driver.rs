@@ -10,6 +10,7 @@ use crate::progress::Told;
 use crate::questions::Question;
 use crate::told::Gathering;
 use crate::tombs::Tombs;
+use crate::topics::check_attempts;
 use antiphon_broker::{Event, Inbox, Wants};
 use antiphon_engine::{Command, Engine, Handle, InboxKey, Limits, Now, Peer, Ties};
 use antiphon_journal::{AppendError, Generation, Journal, Options, Reserve};
@@ -111,6 +112,8 @@ pub struct Driver {
     pub(crate) sweep: Option<antiphon_journal::Sweep>,
     /// Until when no segment is emptied, because one could not be read.
     pub(crate) sweep_after_ms: u64,
+    /// Tells identities apart where there is no randomness.
+    pub(crate) ids: u64,
     peers_free: Vec<u32>,
     peers: u32,
     now: Now,
@@ -134,6 +137,7 @@ impl Driver {
             questions: VecDeque::new(),
             sweep: None,
             sweep_after_ms: 0,
+            ids: 0,
             peers_free: Vec::new(),
             peers: 0,
             now: options.clock.now(),
@@ -261,10 +265,7 @@ impl Driver {
     /// # Errors
     /// When it allows no attempt, there are too many, or durable calls are asked of a broker in memory.
     pub fn intern(&mut self, route: &Route) -> Result<RouteRef, Failure> {
-        if route.attempts == 0 {
-            let text = "a call with 0 attempts can never run: give 1 to 65535";
-            return Err(Failure::new(Code::InvalidArgument, text));
-        }
+        check_attempts(route)?;
         self.engine.intern(route).map(RouteRef).map_err(|refusal| events::refused(&refusal))
     }
 
@@ -325,6 +326,10 @@ impl Driver {
         if bytes > limit as usize {
             let text = format!("the arguments have {bytes} bytes, the limit is {limit}: pass a reference instead");
             return Err(Failure::new(Code::ResourceExhausted, text));
+        }
+        if self.engine.is_event(submit.route.0) && !is_plain(submit) {
+            let text = "an event takes no deadline, delay or keys, and has no outcome: give it an id to emit it once";
+            return Err(Failure::new(Code::InvalidArgument, text));
         }
         if !self.engine.is_durable(submit.route.0) {
             return self.bodies.has_room(bytes, self.options.volatile_bytes_max);
@@ -391,6 +396,7 @@ impl Driver {
     pub fn pump(&mut self, outlet: &mut dyn Outlet) -> Option<Duration> {
         self.stale = true;
         if self.poisoned.is_none() {
+            self.make_room_for_events();
             self.with(Generation::Young, None, |engine, now, output| engine.advance(now, STEPS_A_PUMP, output));
             self.sweep_a_little();
             let now_ms = self.now().monotonic_ms;
@@ -436,6 +442,13 @@ impl Driver {
         let due_ms = self.engine.next_wake()?;
         Some(Duration::from_millis(due_ms.saturating_sub(self.now.monotonic_ms)))
     }
+}
+
+/// Whether nothing is asked that only a call can have.
+fn is_plain(submit: &Submit) -> bool {
+    let keyed =
+        submit.keys.as_ref().is_some_and(|keys| Keys { trace: keys.trace.clone(), ..Keys::default() } != **keys);
+    submit.wants == Wants::Acceptance && submit.deadline_ms == 0 && submit.start == Start::Now && !keyed
 }
 
 /// FNV-1a of the arguments, to tell whether a key came back with others. It is journaled, so it never changes.

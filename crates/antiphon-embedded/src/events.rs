@@ -167,6 +167,15 @@ pub(crate) fn refused(refusal: &Refusal) -> Failure {
                 format!("group {id} is durable and this call is not: make the call durable, or the group volatile");
             Failure::new(Code::FailedPrecondition, text)
         }
+        Refusal::SubscriptionsFull { limit } => {
+            let text = format!("{limit} subscriptions exist, the limit: remove some, or use patterns");
+            Failure::new(Code::ResourceExhausted, text)
+        }
+        Refusal::EventsFull { limit } => {
+            let text =
+                format!("{limit} events wait to make their calls or for those to end, the limit: try again later");
+            Failure::new(Code::ResourceExhausted, text).retry_after_ms(1_000)
+        }
         Refusal::Callbacks(error) => Failure::new(Code::InvalidArgument, error.to_string()),
         Refusal::NotDurable => {
             let text = "this broker keeps calls in memory: a durable call needs one with a data directory";
@@ -195,7 +204,7 @@ pub(crate) fn capabilities(durable: bool, payload_bytes_max: u32) -> Capabilitie
         questions: Questions::All,
         named_inboxes: Support::Native,
         progress: Support::Native,
-        events: Support::Refused,
+        events: Support::Native,
         schedules: Support::Refused,
         payload_bytes_max,
     }

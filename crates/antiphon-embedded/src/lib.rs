@@ -16,6 +16,7 @@ mod sweeping;
 mod sync;
 mod told;
 mod tombs;
+mod topics;
 mod turn;
 
 pub use clock::{Clock, SystemClock};

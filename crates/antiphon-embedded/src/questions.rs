@@ -40,6 +40,12 @@ impl Driver {
             Query::Revive { dead, id } => (Gate::Recorded, self.revive(dead, id)),
             Query::Purge(id) => (Gate::Recorded, self.purge(id)),
             Query::Configure { procedure, changes } => (Gate::Recorded, self.configure(&procedure, &changes)),
+            Query::Subscribe(subscription) => (Gate::Recorded, self.subscribe(&subscription)),
+            Query::Unsubscribe(name) => (Gate::Recorded, self.unsubscribe(&name)),
+            Query::Subscriptions { topic, after } => {
+                let found = self.engine.subscriptions(topic.as_ref(), after.as_ref());
+                (Gate::Recorded, Answer::Subscriptions(found))
+            }
             Query::Calls(_) => return,
         };
         let tip = self.journal.as_ref().map_or(0, |journal| journal.tip().as_u64());

@@ -68,7 +68,7 @@ impl Engine {
         let (mut routes, mut procedures) = (0, 0);
         route.visit(&mut |each| {
             routes += 1;
-            procedures += u32::from(self.procedures.find(&each.procedure).is_none());
+            procedures += u32::from(!each.event && self.procedures.find(&each.procedure).is_none());
         });
         if self.routes.len() + routes > self.limits.routes_max as usize {
             self.routes.sweep();
@@ -87,6 +87,11 @@ impl Engine {
 
     /// Numbers a route that is not known, with its procedure, tenant and line, whatever the limits say.
     pub(crate) fn keep_route(&mut self, route: &Route) -> u32 {
+        if route.event {
+            // A topic is no procedure: there may be ever new ones.
+            let nowhere = Places { procedure: NONE, line: NONE, account: NONE };
+            return self.routes.insert(route, nowhere, self.durable_by(route), alloc::vec::Vec::new());
+        }
         let procedure = self.procedures.open(&route.procedure, &self.limits);
         let tenant = self.routes.tenant(route.tenant.as_ref());
         let queue = &mut self.procedures.get_mut(procedure).queue;
@@ -123,6 +128,9 @@ impl Engine {
     }
 
     pub(crate) fn submit(&mut self, submit: Submit, effects: &mut impl Effects) {
+        if self.is_event(submit.route) {
+            return self.emit(submit, effects);
+        }
         if let Some(known) = self.calls.find(submit.id) {
             return self.submit_again(known, &submit, effects);
         }
@@ -145,6 +153,9 @@ impl Engine {
 
     /// Why a new call is not taken, if it is not.
     fn refusal(&self, submit: &Submit) -> Option<Refusal> {
+        if self.events.get(submit.id).is_some() {
+            return Some(Refusal::IdConflict);
+        }
         if submit.resent && submit.id.unix_ms() <= self.resend_horizon_ms {
             return Some(Refusal::TooOldToSay);
         }
@@ -180,7 +191,7 @@ impl Engine {
         self.lateness_refusal(submit)
     }
 
-    fn refuse(&mut self, submit: &Submit, refusal: Refusal, effects: &mut impl Effects) {
+    pub(crate) fn refuse(&mut self, submit: &Submit, refusal: Refusal, effects: &mut impl Effects) {
         self.counters.refused += 1;
         // A refusal says nothing that could be lost, but one that names another call waits for that call's record.
         let gate = if matches!(refusal, Refusal::KeyConflict { .. }) { Gate::Recorded } else { Gate::Open };

@@ -28,6 +28,14 @@ impl Engine {
         if kind == Kind::Configured as u8 {
             return self.settings_record(at, effects);
         }
+        let (id, of_base) = (CallId::from_bytes(key), Some(at));
+        match Kind::from_number(kind) {
+            Some(Kind::Emitted) => return self.move_event(id, of_base, effects),
+            Some(Kind::Distributed) => return self.move_event(id, None, effects),
+            Some(Kind::Subscribed) => return self.move_subscription(id, of_base, effects),
+            Some(Kind::Unsubscribed) => return self.move_subscription(id, None, effects),
+            _ => {}
+        }
         let Some(index) = self.calls.find(CallId::from_bytes(key)) else { return false };
         let call = self.calls.get(index);
         if !call.has(DURABLE) {
@@ -70,7 +78,8 @@ impl Engine {
             effects.record(&Record::Settled(Cow::Owned(self.settled(index))), body, Role::Base, Urgency::Now)
         } else {
             let record = Record::Submitted(Cow::Owned(self.submitted(index)));
-            effects.record(&record, Body::Stored(old), Role::Base, Urgency::Now)
+            let body = if self.event_of(index).is_some() { Body::None } else { Body::Stored(old) };
+            effects.record(&record, body, Role::Base, Urgency::Now)
         };
         effects.release(old);
         self.calls.get_mut(index).handle = handle;
@@ -84,7 +93,8 @@ impl Engine {
     /// Both records of a dead letter are written again, arguments first, so that replay finds them in that order.
     fn move_arguments(&mut self, index: u32, at: Handle, effects: &mut impl Effects) -> bool {
         let record = Record::Submitted(Cow::Owned(self.submitted(index)));
-        let arguments = effects.record(&record, Body::Stored(at), Role::Base, Urgency::Now);
+        let body = if self.event_of(index).is_some() { Body::None } else { Body::Stored(at) };
+        let arguments = effects.record(&record, body, Role::Base, Urgency::Now);
         effects.release(at);
         self.calls.extra_mut(index).arguments = arguments;
         self.move_call(index, effects);

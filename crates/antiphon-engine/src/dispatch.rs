@@ -293,7 +293,7 @@ impl Engine {
             lease_ms: self.limits.lease_ms,
             attempt_timeout_ms: route.attempt_timeout_ms,
             deadline_ms,
-            arguments: call.handle,
+            arguments: self.payload_of(it.call),
         }
     }
 }

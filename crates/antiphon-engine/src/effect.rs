@@ -267,6 +267,10 @@ pub enum Refusal {
     NotFound,
     /// Durable was asked of a broker that keeps calls in memory.
     NotDurable,
+    /// There are as many subscriptions as may be.
+    SubscriptionsFull { limit: u32 },
+    /// As many events wait to be distributed, or are remembered, as may be.
+    EventsFull { limit: u32 },
     /// The callbacks are not within bounds.
     Callbacks(CallbackError),
     /// There is no such group, or the call cannot be a child of it.

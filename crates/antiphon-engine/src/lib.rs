@@ -18,6 +18,7 @@ mod delivery;
 mod dispatch;
 mod door;
 mod effect;
+mod event;
 mod explain;
 mod fairness;
 mod forgotten;
@@ -38,8 +39,10 @@ mod route_codec;
 mod schedule;
 mod session;
 mod settle;
+mod subscription;
 mod tail;
 mod terms;
+mod topic;
 mod waiting;
 mod worker;
 
@@ -49,11 +52,13 @@ pub use codec::Malformed;
 pub use effect::{
     Body, Bound, Effect, Effects, Ending, Gate, Grant, Handle, Peer, Reason, Refusal, Role, Told, Urgency,
 };
+pub use event::Emitted;
 pub use inbox::InboxKey;
 pub use limits::Limits;
 pub use record::{Kind, Progress, Record, Settled, Submitted};
 pub use replay::Replay;
 pub use report::End;
+pub use subscription::Subscribed;
 pub use tail::Ties;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -165,6 +170,8 @@ pub enum Command<'a> {
 pub struct Counters {
     /// Calls accepted.
     pub accepted: u64,
+    /// Events accepted.
+    pub emitted: u64,
     /// Submissions refused.
     pub refused: u64,
     /// Submissions that were a call already known.
@@ -223,6 +230,10 @@ pub struct Engine {
     reserved: u64,
     /// Lines of all queues.
     lines: u32,
+    events: event::Events,
+    subscriptions: subscription::Subscriptions,
+    /// The last number given to an event or a change of subscriptions.
+    order: u64,
     counters: Counters,
 }
 
@@ -263,6 +274,9 @@ impl Engine {
             deciding: VecDeque::new(),
             reserved: 0,
             lines: 0,
+            events: event::Events::default(),
+            subscriptions: subscription::Subscriptions::default(),
+            order: 0,
             counters: Counters::default(),
         }
     }
@@ -295,6 +309,7 @@ impl Engine {
         self.expire_leases(budget, effects);
         self.settle_groups(budget, effects);
         self.retain(budget, effects);
+        self.distribute(budget, effects);
         self.dispatch(budget, effects);
     }
 
@@ -309,8 +324,11 @@ impl Engine {
             return Some(0);
         }
         let lease = self.leases.first().map(|(_, ends_ms)| ends_ms);
-        let retention = (self.calls.len() > self.unsettled as usize).then_some(self.next_retention_ms);
-        [lease, retention, self.scheduled.next(), self.deadlines.next(), self.graces.next()].into_iter().flatten().min()
+        let kept = self.calls.len() > self.unsettled as usize || self.events.has_done();
+        let retention = kept.then_some(self.next_retention_ms);
+        let events = self.events.next_wake(self.now.monotonic_ms);
+        let agendas = [self.scheduled.next(), self.deadlines.next(), self.graces.next()];
+        agendas.into_iter().chain([lease, retention, events]).flatten().min()
     }
 
     /// Time never goes back, whatever the clocks say.

@@ -47,6 +47,17 @@ pub struct Limits {
     pub group_children_max: u32,
     /// Named inboxes: they are not forgotten.
     pub inboxes_max: u32,
+    /// Subscriptions: each costs about 400 bytes.
+    pub subscriptions_max: u32,
+    /// Events that have not made all their calls yet.
+    pub events_open_max: u32,
+    /// Events that are remembered, each about 150 bytes beside its payload on disk.
+    pub events_max: u32,
+    /// Of them, those that have made all their calls; the oldest goes first, and so when they have more bytes than
+    /// the outcomes of a procedure may.
+    pub events_done_max: u32,
+    /// How long an event is remembered, in milliseconds: until then the same one again makes no call.
+    pub event_ms: u64,
     /// How long a dead letter is kept, in milliseconds.
     pub dead_letter_ms: u64,
     /// How long a key is remembered after its call has settled, in milliseconds.
@@ -79,6 +90,11 @@ impl Limits {
             procedures_max: 65_536,
             group_children_max: defaults::GROUP_CHILDREN_MAX,
             inboxes_max: 100_000,
+            subscriptions_max: 1_000_000,
+            events_open_max: 100_000,
+            events_max: 1_000_000,
+            events_done_max: 100_000,
+            event_ms: defaults::IDEMPOTENCY_WINDOW_MS,
             dead_letter_ms: defaults::DEAD_LETTER_RETENTION_MS,
             idempotency_ms: defaults::IDEMPOTENCY_WINDOW_MS,
         }

@@ -5,8 +5,10 @@
 
 use crate::call::Attempt;
 use crate::codec::{Malformed, Reader, Writer};
+use crate::event::Emitted;
 use crate::inbox::InboxKey;
 use crate::route_codec::{decode_callbacks, decode_route, encode_callbacks, encode_route};
+use crate::subscription::Subscribed;
 use crate::tail::{Tail, Ties, decode_attempt, decode_tail, encode_attempt, encode_tail};
 use crate::terms::{decode_settings, encode_settings};
 use alloc::borrow::Cow;
@@ -45,12 +47,20 @@ pub enum Kind {
     Joined = 13,
     /// [`Record::Sealed`]
     Sealed = 14,
+    /// [`Record::Emitted`]
+    Emitted = 17,
+    /// [`Record::Distributed`]
+    Distributed = 18,
+    /// [`Record::Subscribed`]
+    Subscribed = 19,
+    /// [`Record::Unsubscribed`]
+    Unsubscribed = 20,
     /// [`Record::Configured`]
     Configured = 15,
 }
 
 impl Kind {
-    const fn from_number(number: u8) -> Option<Self> {
+    pub(crate) const fn from_number(number: u8) -> Option<Self> {
         Some(match number {
             1 => Self::Started,
             2 => Self::Submitted,
@@ -66,6 +76,10 @@ impl Kind {
             12 => Self::CallbackAdded,
             13 => Self::Joined,
             14 => Self::Sealed,
+            17 => Self::Emitted,
+            18 => Self::Distributed,
+            19 => Self::Subscribed,
+            20 => Self::Unsubscribed,
             15 => Self::Configured,
             _ => return None,
         })
@@ -166,6 +180,24 @@ pub enum Record<'a> {
         /// Its name.
         name: Name,
     },
+    /// An event was accepted, or (on compaction) stands as it stands now. A base; the body is its payload.
+    Emitted(Cow<'a, Emitted>),
+    /// An event made its calls for all subscriptions up to this number.
+    Distributed {
+        /// The event.
+        id: CallId,
+        /// The number; the highest there is when it is done.
+        cursor: u64,
+    },
+    /// A subscription exists. A base.
+    Subscribed(Cow<'a, Subscribed>),
+    /// A subscription matches nothing that comes after this number.
+    Unsubscribed {
+        /// The subscription.
+        id: CallId,
+        /// The number.
+        at: u64,
+    },
     /// This, and nothing else, is set for a procedure. A base.
     Configured {
         /// The procedure.
@@ -265,6 +297,10 @@ impl Record<'_> {
             Self::CallbackAdded { .. } => Kind::CallbackAdded,
             Self::Joined { .. } => Kind::Joined,
             Self::Sealed { .. } => Kind::Sealed,
+            Self::Emitted(_) => Kind::Emitted,
+            Self::Distributed { .. } => Kind::Distributed,
+            Self::Subscribed(_) => Kind::Subscribed,
+            Self::Unsubscribed { .. } => Kind::Unsubscribed,
             Self::Configured { .. } => Kind::Configured,
         }
     }
@@ -275,6 +311,8 @@ impl Record<'_> {
         match self {
             Self::Submitted(record) => record.id.to_bytes(),
             Self::Settled(record) => record.id.to_bytes(),
+            Self::Emitted(record) => record.id.to_bytes(),
+            Self::Subscribed(record) => record.id.to_bytes(),
             Self::Leased { id, .. }
             | Self::Returned { id, .. }
             | Self::Acknowledged { id }
@@ -282,6 +320,8 @@ impl Record<'_> {
             | Self::CallbackAdded { id, .. }
             | Self::Joined { id, .. }
             | Self::Sealed { id }
+            | Self::Distributed { id, .. }
+            | Self::Unsubscribed { id, .. }
             | Self::Forgotten { id } => id.to_bytes(),
             Self::Started { .. }
             | Self::InboxOpened { .. }
@@ -322,7 +362,11 @@ impl Record<'_> {
                 to.u64(*ms);
                 to.u64(*resend_ms);
             }
-            Self::Entombed { until, .. } => to.u64(*until),
+            Self::Entombed { until: number, .. }
+            | Self::Distributed { cursor: number, .. }
+            | Self::Unsubscribed { at: number, .. } => to.u64(*number),
+            Self::Emitted(record) => record.encode(&mut to),
+            Self::Subscribed(record) => record.encode(&mut to),
             Self::Configured { procedure, settings } => {
                 to.text(procedure);
                 encode_settings(settings, &mut to);
@@ -376,6 +420,10 @@ impl Record<'_> {
             }
             Kind::Joined => Record::Joined { id, group: (CallId::from_bytes(from.array()?), from.u32()?) },
             Kind::Sealed => Record::Sealed { id },
+            Kind::Emitted => Record::Emitted(Cow::Owned(Emitted::decode(id, &mut from)?)),
+            Kind::Distributed => Record::Distributed { id, cursor: from.u64()? },
+            Kind::Subscribed => Record::Subscribed(Cow::Owned(Subscribed::decode(id, &mut from)?)),
+            Kind::Unsubscribed => Record::Unsubscribed { id, at: from.u64()? },
             Kind::Configured => {
                 Record::Configured { procedure: name(&mut from)?, settings: Cow::Owned(decode_settings(&mut from)?) }
             }

@@ -25,7 +25,7 @@ struct HeldOver {
 
 /// An engine being rebuilt.
 pub struct Replay {
-    engine: Engine,
+    pub(crate) engine: Engine,
     leases: HashMap<u32, HeldOver, DefaultHashBuilder>,
     /// Callbacks that follow from a settlement, until their own records come: those may have been torn off.
     torn: BTreeMap<u32, (CallbackOn, Told)>,
@@ -80,7 +80,24 @@ impl Replay {
                     inbox.handle = handle;
                 }
             }
+            Record::Emitted(record) => self.emitted(record.into_owned(), handle, cold),
+            Record::Distributed { id, cursor } => {
+                if let Some(event) = self.engine.events.get_mut(id) {
+                    event.it.cursor = cursor;
+                }
+            }
+            Record::Subscribed(record) => self.subscribed(record.into_owned(), handle, cold),
+            Record::Unsubscribed { id, at } => {
+                self.engine.order = self.engine.order.max(at);
+                if let Some(place) = self.engine.subscriptions.find(id) {
+                    self.engine.subscriptions.end(place, at);
+                }
+            }
             Record::Forgotten { id } | Record::Entombed { id, .. } => {
+                self.engine.events.remove(id);
+                if let Some(place) = self.engine.subscriptions.find(id) {
+                    self.engine.subscriptions.remove(place);
+                }
                 if let Some(index) = self.engine.calls.find(id) {
                     self.drop_call(index);
                 }
@@ -104,7 +121,7 @@ impl Replay {
     }
 
     /// Journaled wall time never goes back, even if the clock of this machine was set back.
-    fn clock(&mut self, wall_ms: u64) {
+    pub(crate) fn clock(&mut self, wall_ms: u64) {
         self.engine.now.wall_ms = self.engine.now.wall_ms.max(wall_ms);
     }
 
@@ -119,7 +136,7 @@ impl Replay {
         self.engine.resend_horizon_ms = self.engine.resend_horizon_ms.max(made_ms);
     }
 
-    fn route(&mut self, route: &Route) -> u32 {
+    pub(crate) fn route(&mut self, route: &Route) -> u32 {
         // Whatever was accepted is kept, also when the limit on routes is lower now.
         self.engine.routes.find(route).unwrap_or_else(|| self.engine.keep_route(route))
     }
@@ -336,6 +353,9 @@ impl Replay {
             self.engine.write_callback(index, on, told, effects);
         }
         self.engine.inboxes.handles().for_each(&mut live);
+        self.engine.events.handles().for_each(&mut live);
+        self.engine.subscriptions.handles().for_each(&mut live);
+        self.engine.events.line_up();
         self.engine.procedures.configured.keys().copied().for_each(&mut live);
         if self.engine.horizon_record.0 != Handle::NONE {
             live(self.engine.horizon_record.0);
@@ -353,6 +373,7 @@ impl Replay {
     fn resume(&mut self, index: u32) {
         let engine = &mut self.engine;
         engine.hold_callbacks(index);
+        engine.hold_event(index, 1);
         engine.count_unsettled(index);
         let call = engine.calls.get(index);
         let (route, inbox, at_ms, deadline_ms) = (call.route, call.inbox, call.at_ms, call.deadline_ms);
@@ -392,6 +413,9 @@ impl Replay {
         engine.hold_callbacks(index);
         let call = engine.calls.get(index);
         let (route, inbox, state) = (call.route, call.inbox, call.state);
+        if state == State::Dead {
+            engine.hold_event(index, 1);
+        }
         engine.routes.hold(route);
         let arguments = engine.calls.extra(index).map_or(Handle::NONE, |extra| extra.arguments);
         if arguments != Handle::NONE {

@@ -339,7 +339,12 @@ impl Engine {
         }
     }
 
-    /// The arguments of a call, also of a dead letter.
+    /// Where the payload that a call is given stands: with the call, or with the event that it was made of.
+    pub(crate) fn payload_of(&self, index: u32) -> Handle {
+        self.event_of(index).map_or_else(|| self.arguments_of(index), |event| event.handle)
+    }
+
+    /// The record with the arguments of a call, also of a dead letter.
     pub(crate) fn arguments_of(&self, index: u32) -> Handle {
         let call = self.calls.get(index);
         match self.calls.extra(index) {

@@ -159,6 +159,9 @@ impl Engine {
         self.procedures.get_mut(procedure).count(state, -1);
         self.routes.let_go(route);
         self.let_callbacks_go(index);
+        if state == State::Dead {
+            self.hold_event(index, -1);
+        }
         self.calls.remove(index);
     }
 
@@ -171,6 +174,7 @@ impl Engine {
         if self.limits.durable && self.horizon_ms > self.horizon_record.1 {
             self.record_horizon(effects);
         }
+        self.retain_events(budget, effects);
         let mut left = budget;
         for procedure in 0..self.procedures.len() {
             let terms = &self.procedures.get(procedure).terms;
@@ -239,7 +243,7 @@ impl Engine {
     pub fn dead_letter(&self, id: CallId) -> Option<(antiphon_protocol::Route, Handle)> {
         let index = self.calls.find(id).filter(|index| self.calls.get(*index).state == State::Dead)?;
         let route = (*self.routes.get(self.calls.get(index).route).route).clone();
-        Some((route, self.arguments_of(index)))
+        Some((route, self.payload_of(index)))
     }
 
     /// What an answer about this call waits for.

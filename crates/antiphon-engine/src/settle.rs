@@ -77,7 +77,10 @@ impl Engine {
         if dead {
             self.calls.extra_mut(index).arguments = old;
         } else {
-            effects.release(old);
+            if old != Handle::NONE {
+                effects.release(old);
+            }
+            self.hold_event(index, -1);
         }
         self.calls.get_mut(index).handle = handle;
     }

@@ -112,19 +112,10 @@ impl Callback {
     /// The id of the call of `procedure` that a callback of `cause` becomes: always the same, so that there is one.
     #[must_use]
     pub fn id(on: CallbackOn, procedure: &str, cause: CallId) -> CallId {
-        // FNV-1a, 128 bits (Fowler, Noll, Vo; RFC 9923). Never to be changed: replay derives the id again.
-        let mut hash = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
-        let mut take = |byte: u8| {
-            hash ^= u128::from(byte);
-            hash = hash.wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
-        };
-        cause.to_bytes().into_iter().for_each(&mut take);
-        take(on as u8);
-        procedure.bytes().for_each(&mut take);
-        let folded = (hash ^ (hash >> 80)).to_le_bytes();
-        let mut bytes = [0; 10];
-        bytes.iter_mut().zip(folded).for_each(|(to, from)| *to = from);
-        CallId::new(cause.unix_ms(), bytes)
+        let mut salt = Vec::with_capacity(1 + procedure.len());
+        salt.push(on as u8);
+        salt.extend_from_slice(procedure.as_bytes());
+        cause.derived(&salt)
     }
 }
 

@@ -23,6 +23,20 @@ impl CallId {
         Self(uuid::Uuid::from_bytes(bytes))
     }
 
+    /// The id that follows from this one and `salt`, always the same, with this one's time.
+    #[must_use]
+    pub fn derived(self, salt: &[u8]) -> Self {
+        // FNV-1a, 128 bits (Fowler, Noll, Vo; RFC 9923). Never to be changed: replay derives ids again.
+        let bytes = self.to_bytes();
+        let hash = bytes.iter().chain(salt).fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, byte| {
+            (hash ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+        });
+        let folded = (hash ^ (hash >> 80)).to_le_bytes();
+        let mut random = [0; 10];
+        random.iter_mut().zip(folded).for_each(|(to, from)| *to = from);
+        Self::new(self.unix_ms(), random)
+    }
+
     /// The 16 bytes of this id, in network order.
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {

@@ -1,6 +1,7 @@
 //! Questions that operators and late callers ask a broker, and its answers.
 
-use crate::{CallId, Code, Epoch, Explanation, Name, Setting, Settings, State};
+use crate::{CallId, Change, Code, Epoch, Explanation, Name, Setting, Settings, State, Subscription, Topic};
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -39,7 +40,21 @@ pub enum Query {
         /// What to set; `None` leaves it to the broker again.
         changes: Vec<(Setting, Option<u64>)>,
     },
+    /// Call a procedure for each event that matches; one of the same name is replaced.
+    Subscribe(Box<Subscription>),
+    /// Have no subscription of this name. Events that were accepted before still make their calls.
+    Unsubscribe(Name),
+    /// Subscriptions by name, at most [`SUBSCRIPTIONS_MAX`] of them.
+    Subscriptions {
+        /// Only those whose pattern matches.
+        topic: Option<Topic>,
+        /// Only those whose names come after this one.
+        after: Option<Name>,
+    },
 }
+
+/// How many subscriptions one answer lists.
+pub const SUBSCRIPTIONS_MAX: usize = 1_000;
 
 /// Which calls.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -81,6 +96,10 @@ pub enum Answer {
     Purged,
     /// To [`Query::Configure`]: what is set then.
     Settings(Settings),
+    /// To [`Query::Subscribe`] and [`Query::Unsubscribe`].
+    Changed(Change),
+    /// To [`Query::Subscriptions`].
+    Subscriptions(Vec<Subscription>),
     /// The question could not be carried out.
     Refused {
         /// Why, as a code.

@@ -21,6 +21,7 @@ mod payload;
 mod route;
 mod setting;
 mod state;
+mod topic;
 
 pub use call::{Call, Keys, Start};
 pub use callback::{Callback, CallbackError, CallbackOn};
@@ -30,7 +31,7 @@ pub use group::{Group, GroupCounts, GroupKind};
 pub use id::{CallId, CallerId, Epoch, IncarnationId, LeaseTag, ParseCallIdError, Tag};
 pub use inspect::{
     Answer, AttemptRecord, BrokerStatus, CallFilter, CallStatus, CancelAnswer, Knowledge, Measured, ProcedureStatus,
-    Query, WorkerStatus,
+    Query, SUBSCRIPTIONS_MAX, WorkerStatus,
 };
 pub use name::{Key, Name, NameError};
 pub use offer::{HeldLease, Offer, OfferedProcedure, Schema, SchemaParameter};
@@ -39,3 +40,4 @@ pub use payload::{ContentType, Payload};
 pub use route::{Backoff, Durability, Priority, PriorityError, Route};
 pub use setting::{Setting, Settings};
 pub use state::State;
+pub use topic::{Change, Pattern, Subscription, Topic, TopicError};

@@ -54,6 +54,9 @@ pub struct Route {
     /// What makes it a group: then no procedure runs, and the name is for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Group>,
+    /// What is submitted is an event, and the name its topic: it is no call itself, subscriptions make calls of it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub event: bool,
 }
 
 impl Route {
@@ -77,6 +80,7 @@ impl Route {
             slots: defaults::CALL_SLOTS,
             callbacks: NO_CALLBACKS,
             group: None,
+            event: false,
         }
     }
 

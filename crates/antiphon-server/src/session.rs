@@ -301,7 +301,8 @@ impl Session<'_> {
                 | feature::NAMED_INBOXES
                 | feature::IDEMPOTENCY_KEYS
                 | feature::PRIORITIES
-                | feature::PROGRESS,
+                | feature::PROGRESS
+                | feature::EVENTS,
             broker: [0; 16],
             epoch: self.driver.epoch().0,
             wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),

@@ -260,6 +260,7 @@ impl<A, V, E> CallBuilder<A, V, E> {
             deadline_at: deadline_ms.zip(now).and_then(|(ms, now)| now.checked_add(Duration::from_millis(ms))),
             start: self.start,
             keys: self.keys,
+            id: None,
         };
         outgoing.check(self.session.broker.capabilities());
         outgoing
@@ -277,7 +278,11 @@ impl<A, V, E> IntoFuture for CallBuilder<A, V, E> {
 }
 
 /// Submits a call whose outcome nobody here waits for.
-async fn accepted<E>(session: &Arc<Session>, outgoing: Outgoing, wants: Wants) -> Result<CallId, CallError<E>> {
+pub(crate) async fn accepted<E>(
+    session: &Arc<Session>,
+    outgoing: Outgoing,
+    wants: Wants,
+) -> Result<CallId, CallError<E>> {
     poll_fn(|context| session.poll_room(context)).await;
     let sent = session.send(outgoing, wants, Crowded::Keep);
     let waited = Waited { session, tag: sent.tag };

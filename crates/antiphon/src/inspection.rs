@@ -100,6 +100,6 @@ impl<'a> Inspection<'a> {
 }
 
 /// An answer that does not fit the question: a broker of another version.
-fn unexpected(answer: &Answer) -> Failure {
+pub(crate) fn unexpected(answer: &Answer) -> Failure {
     Failure::new(Code::Internal, format!("the broker answered something else than was asked: {answer:?}"))
 }

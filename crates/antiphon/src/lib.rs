@@ -45,6 +45,7 @@ mod call_error;
 mod cancellation;
 mod context;
 mod encoding;
+mod event;
 mod failure;
 mod id;
 mod inbox;
@@ -70,6 +71,7 @@ pub use crate::awaited::AwaitedCall;
 pub use crate::call_builder::CallBuilder;
 pub use crate::call_error::{CallError, CallFailure, SettledCall};
 pub use crate::context::Context;
+pub use crate::event::Emit;
 pub use crate::failure::ProcedureError;
 pub use crate::inbox::{Delivery, Inbox};
 pub use crate::inspection::Inspection;
@@ -85,9 +87,9 @@ pub use crate::worker::{Worker, WorkerBuilder};
 pub use antiphon_broker::{Broker, Capabilities, Driver, OpenError};
 pub use antiphon_macros::{Failure, service};
 pub use antiphon_protocol::{
-    Answer, Backoff, BrokerStatus, CallFilter, CallId, CallStatus, CancelAnswer, Cause, Code, ContentType, Durability,
-    Explanation, Failure, Knowledge, Measured, Name, Outcome, Payload, ProcedureStatus, Query, Schema, SchemaParameter,
-    Standing, State, WorkerStatus, defaults,
+    Answer, Backoff, BrokerStatus, CallFilter, CallId, CallStatus, CancelAnswer, Cause, Change, Code, ContentType,
+    Durability, Explanation, Failure, Knowledge, Measured, Name, Outcome, Pattern, Payload, ProcedureStatus, Query,
+    Route, Schema, SchemaParameter, Standing, State, Subscription, Topic, TopicError, WorkerStatus, defaults,
 };
 pub use bytes::Bytes;
 

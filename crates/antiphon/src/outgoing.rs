@@ -1,7 +1,7 @@
 //! A call that is ready to be handed over, but for its id and tag.
 
-use antiphon_broker::{AcceptedMeans, Capabilities, Delay, Idempotency};
-use antiphon_protocol::{Code, Durability, Failure, Keys, Payload, Route, Start};
+use antiphon_broker::{AcceptedMeans, Capabilities, Delay, Idempotency, Support};
+use antiphon_protocol::{CallId, Code, Durability, Failure, Keys, Payload, Route, Start};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -16,6 +16,8 @@ pub(crate) struct Outgoing {
     pub(crate) deadline_at: Option<Instant>,
     pub(crate) start: Start,
     pub(crate) keys: Option<Box<Keys>>,
+    /// Its id, if its sender has chosen one.
+    pub(crate) id: Option<CallId>,
 }
 
 impl Outgoing {
@@ -32,6 +34,9 @@ impl Outgoing {
         let unimplemented = |text: &str| Some(Failure::new(Code::Unimplemented, text));
         if self.start != Start::Now && capabilities.delay == Delay::None {
             return unimplemented("this broker cannot start calls later: leave out the delay");
+        }
+        if self.route.event && capabilities.events == Support::Refused {
+            return unimplemented("this broker has no events: call the procedures that should know");
         }
         let keyed = self.keys.as_ref().is_some_and(|keys| keys.idempotency.is_some());
         if keyed && capabilities.idempotency != Idempotency::ByKey {

@@ -193,7 +193,7 @@ impl Session {
 
     /// Gives the call an id and a place to wait. A call that cannot be sent has ended already.
     fn enter(&self, state: &mut State, outgoing: Outgoing, wants: Wants) -> (Sent, Option<Submission>) {
-        let id = state.ids.next_id();
+        let id = outgoing.id.unwrap_or_else(|| state.ids.next_id());
         let mut pending = PendingCall::new(id, outgoing.deadline_at);
         let refused = match (&state.link, outgoing.payload) {
             (Link::Ended(reason), _) => Err(Failure::new(Code::Unavailable, reason.clone())),

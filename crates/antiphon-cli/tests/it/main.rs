@@ -18,3 +18,4 @@ mod plan;
 mod proxy;
 mod serve;
 mod stage;
+mod topics;

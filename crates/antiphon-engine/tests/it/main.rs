@@ -4,6 +4,7 @@
 mod callbacks;
 mod calls;
 mod door;
+mod events;
 mod explain;
 mod groups;
 mod inboxes;

@@ -6,6 +6,7 @@
 //! attach a for=c | acknowledge a for=c | cancel a | ok a | fail a | retry a [after=..] | bury a | release a | stopped a |
 //! extend a | close w | drain w | at 1s | explain a | set p queued_max=3 [outcome_ms=] | restart |
 //! group g [first=2 settled cancel_rest unsealed=5s] | seal g | join g a | submit a in=g
+//! subscribe s pattern=a.* [to=p] | unsubscribe s | emit e topic=a.b
 //! ```
 
 use antiphon_engine::{
@@ -13,8 +14,8 @@ use antiphon_engine::{
     Refusal, Replay, Role, Submit, Ties, Told, Urgency,
 };
 use antiphon_protocol::{
-    CallId, Callback, CallbackOn, CallerId, Code, Group, GroupKind, HeldLease, IncarnationId, Key, LeaseTag, Name,
-    Offer, OfferedProcedure, Priority, Route, Setting, Start, State,
+    CallId, Callback, CallbackOn, CallerId, Change, Code, Group, GroupKind, HeldLease, IncarnationId, Key, LeaseTag,
+    Name, Offer, OfferedProcedure, Pattern, Priority, Route, Setting, Start, State, Subscription,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -40,6 +41,8 @@ struct Kept {
 /// Takes effects down.
 #[derive(Default)]
 pub struct Scribe {
+    /// Whether what was released may come back by a restart, to be released again.
+    pub forgets: bool,
     records: Vec<Kept>,
     pub released: Vec<Handle>,
     handles: u64,
@@ -157,6 +160,9 @@ pub struct World {
     pub ended: Vec<String>,
     pub holders: BTreeMap<String, String>,
     names: BTreeMap<CallId, String>,
+    /// Every subscription there ever was, by its name and its identity.
+    pub subscribed: Vec<(String, CallId)>,
+    subscriptions: u32,
     /// Calls that the engine named.
     ids: BTreeMap<String, CallId>,
     /// How many records are not what was written first, but copies that replaced it.
@@ -186,6 +192,8 @@ impl World {
             ended: Vec::new(),
             holders: BTreeMap::new(),
             names: BTreeMap::new(),
+            subscribed: Vec::new(),
+            subscriptions: 0,
             ids: BTreeMap::new(),
             swept: 0,
             log: String::new(),
@@ -238,6 +246,11 @@ impl World {
                 let joined = self.engine.join(id, child, &mut self.scribe);
                 self.refused(joined.err());
             }
+            "subscribe" => self.subscribe(name, &options),
+            "unsubscribe" => {
+                self.engine.unsubscribe(&Name::new(name).unwrap(), &mut self.scribe);
+            }
+            "emit" => self.emit(name, from, &options),
             "restart" => self.restart(),
             _ => self.report(verb, name, &options),
         }
@@ -398,6 +411,57 @@ impl World {
         self.ids.get(name).copied().unwrap_or_else(|| id_of(name))
     }
 
+    /// A step that is followed by no turn.
+    pub fn step_quietly(&mut self, line: &str) {
+        self.step(line);
+    }
+
+    pub fn subscribe(&mut self, name: &str, options: &BTreeMap<&str, &str>) {
+        let mut route = Route::new(Name::new(options.get("to").copied().unwrap_or("p")).unwrap());
+        route.idempotent = true;
+        let pattern = Pattern::new(options.get("pattern").copied().unwrap_or(">")).unwrap();
+        let subscription = Subscription { name: Name::new(name).unwrap(), pattern, route };
+        self.subscriptions += 1;
+        let id = id_of(&format!("{name}/{}", self.subscriptions));
+        let change = self.engine.subscribe(id, &subscription, &mut self.scribe).unwrap();
+        writeln!(self.log, "    {change:?}").unwrap();
+        if change != Change::Unchanged {
+            let again = self.subscribed.iter().any(|(known, _)| known.split('/').next() == Some(name));
+            let shown = if again { format!("{name}/{}", self.subscriptions) } else { name.to_owned() };
+            self.subscribed.push((shown, id));
+        }
+    }
+
+    pub fn emit(&mut self, name: &str, from: &str, options: &BTreeMap<&str, &str>) {
+        let mut route = Route::new(Name::new(options.get("topic").copied().unwrap_or("t")).unwrap());
+        route.event = true;
+        let route = self.engine.intern(&route).unwrap();
+        let id = id_of(name);
+        self.names.insert(id, name.to_owned());
+        for (subscription, by) in &self.subscribed {
+            let (call, shown) = (id.derived(&by.to_bytes()), format!("{name}>{subscription}"));
+            self.names.insert(call, shown.clone());
+            self.ids.insert(shown, call);
+        }
+        let submit = Submit {
+            peer: self.callers[from],
+            tag: 7,
+            id,
+            route,
+            bytes: 10,
+            deadline_ms: 0,
+            start: Start::Now,
+            key: None,
+            wants_acceptance: true,
+            wants_outcome: false,
+            resent: options.contains_key("resent"),
+            revives: None,
+            ties: None,
+        };
+        self.command(Command::Submit(submit));
+        self.engine.release_route(route);
+    }
+
     fn close(&mut self, name: &str) {
         let peer = self.workers.get(name).or_else(|| self.callers.get(name)).copied().unwrap();
         self.command(Command::Close { peer });
@@ -436,6 +500,10 @@ impl World {
         }
         let mut live = Vec::new();
         self.engine = replay.finish(self.now, &mut self.scribe, |handle| live.push(handle));
+        if self.scribe.forgets {
+            // What was forgotten may come back as long as its records stand, and is let go again.
+            self.scribe.released.retain(|handle| !live.contains(handle));
+        }
         for handle in live {
             assert!(!self.scribe.released.contains(&handle), "nothing that was released is needed after a restart");
         }

@@ -22,6 +22,7 @@ const ELSEWHERE: &[&str] = &[
     "journal::Options::threads",
     "ServerOptions::driver",
     "ServerOptions::heartbeat",
+    "Limits::event_ms",
     "RemoteOptions::heartbeat",
     "RemoteOptions::direct_writes",
     "RemoteOptions::agent",
