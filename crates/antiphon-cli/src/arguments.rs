@@ -42,7 +42,7 @@ pub enum Command {
     Status(status::Status),
     /// Say why a call stands where it stands: what it waits for, where it runs, or how it ended
     Explain(explain::Explain),
-    /// Cancel calls: those named, or all that match, at most 10000 at once without --limit
+    /// Cancel calls: those named, or all that match
     Cancel(cancel::Cancel),
     /// Tell of an event: each subscription that matches makes one call of it
     Emit(emit::Emit),

@@ -4,9 +4,9 @@ use crate::connection::Connection;
 use crate::ending::{Ending, NOT_A_REPLY, NOT_KNOWN, UNREACHABLE};
 use crate::ls::{self, Filters};
 use crate::output::{Output, Row};
-use crate::{dead, input};
+use crate::{bulk, dead, input};
 use antiphon_broker::Event;
-use antiphon_protocol::{CallId, CancelAnswer, State};
+use antiphon_protocol::{CallId, CancelAnswer, Changed, Deed, Failure, Fate, State};
 use clap::Args;
 use serde_json::json;
 use std::collections::HashMap;
@@ -37,27 +37,39 @@ pub async fn run(arguments: Cancel, url: Option<&str>, output: &Output) -> Resul
         return Err(Ending::usage("give either ids, or filters such as --procedure: see `antiphon cancel --help`"));
     }
     let connection = Connection::open(url).await?;
-    let ids = if filtered { matching(&connection, &arguments, output).await? } else { arguments.ids };
+    if filtered {
+        return cancel_matching(&connection, &arguments, output).await;
+    }
     // Who names calls is not asked again.
-    if (filtered || arguments.consent.dry_run) && !arguments.consent.is_given("cancel", ids.len(), output)? {
+    if arguments.consent.dry_run && !arguments.consent.is_given("cancel", arguments.ids.len(), output)? {
         return Ok(());
     }
-    let answers = cancel(&connection, &ids).await?;
+    let answers = cancel(&connection, &arguments.ids).await?;
     connection.close().await;
-    print(&ids, &answers, output)
+    print(&arguments.ids, &answers, output)
 }
 
-async fn matching(connection: &Connection, arguments: &Cancel, output: &Output) -> Result<Vec<CallId>, Ending> {
-    let states = match arguments.state {
-        Some(state) if state.is_settled() => {
-            return Err(Ending::usage(format!(
-                "{state} calls have settled: only scheduled, ready and leased ones can be cancelled"
-            )));
-        }
-        Some(state) => vec![state],
-        None => vec![State::Scheduled, State::Ready, State::Leased],
+async fn cancel_matching(connection: &Connection, arguments: &Cancel, output: &Output) -> Result<(), Ending> {
+    if let Some(state) = arguments.state.filter(|state| state.is_settled()) {
+        return Err(Ending::usage(format!(
+            "{state} calls have settled: only scheduled, ready and leased ones can be cancelled"
+        )));
+    }
+    let which = (&arguments.filters, arguments.state);
+    let Some(changed) = bulk::run(connection, Deed::Cancel, "cancel", which, &arguments.consent, output).await? else {
+        return Ok(());
     };
-    ls::to_change(connection, &arguments.filters, &states, output).await
+    let mut answers = HashMap::new();
+    let mut ids = Vec::with_capacity(changed.len());
+    for Changed { id, fate, .. } in changed {
+        match fate {
+            Some(Fate::Cancelled(answer)) => drop(answers.insert(id, answer)),
+            Some(Fate::Refused { code, message }) => return Err(Ending::refused(&Failure::new(code, message))),
+            _ => (),
+        }
+        ids.push(id);
+    }
+    print(&ids, &answers, output)
 }
 
 async fn cancel(connection: &Connection, ids: &[CallId]) -> Result<HashMap<CallId, CancelAnswer>, Ending> {

@@ -52,11 +52,16 @@ impl Connection {
 
     /// Asks the broker.
     pub async fn ask(&self, query: Query) -> Result<Answer, Ending> {
-        let inspect = self.broker.inspect().ok_or_else(|| Ending::failed("this broker answers no questions"))?;
-        match inspect.ask(query).await.map_err(|failure| Ending::refused(&failure))? {
+        match self.answer(query).await? {
             Answer::Refused { code, message } => Err(Ending::refused(&Failure::new(code, message))),
             answer => Ok(answer),
         }
+    }
+
+    /// Asks the broker; a refusal is an answer, too.
+    pub async fn answer(&self, query: Query) -> Result<Answer, Ending> {
+        let inspect = self.broker.inspect().ok_or_else(|| Ending::failed("this broker answers no questions"))?;
+        inspect.ask(query).await.map_err(|failure| Ending::refused(&failure))
     }
 
     /// All procedures that the broker knows.

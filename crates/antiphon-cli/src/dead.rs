@@ -4,8 +4,8 @@ use crate::connection::{Connection, new_call_id, unexpected};
 use crate::ending::Ending;
 use crate::ls::{self, Filters};
 use crate::output::{Format, Output, Row};
-use crate::{input, result, status};
-use antiphon_protocol::{Answer, CallId, CallStatus, Query, State};
+use crate::{bulk, input, result, status};
+use antiphon_protocol::{Answer, CallId, CallStatus, Changed, Deed, Failure, Fate, Query, State};
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::io::{self, IsTerminal, Write};
@@ -21,9 +21,9 @@ pub enum Dead {
         #[arg(value_parser = input::call_id)]
         id: CallId,
     },
-    /// Submit dead letters anew, as new calls; at most 10000 at once without --limit
+    /// Submit dead letters anew, as new calls
     Revive(Which),
-    /// Forget dead letters; at most 10000 at once without --limit
+    /// Forget dead letters
     Purge(Which),
 }
 
@@ -105,13 +105,15 @@ fn list(calls: &[CallStatus], output: &Output) -> Result<(), Ending> {
     output.list(&["ID", "PROCEDURE", "DIED", "ATTEMPTS", "LOST", "LAST FAILURE"], calls.iter().map(row).collect())
 }
 
-/// The ids given, or those that the filters find once there is leave to touch them; `None` without leave.
-async fn chosen(
+/// What was done to the dead letters that are named, or to those that the filters find once there is leave; `None`
+/// without leave.
+async fn change(
     connection: &Connection,
     which: Which,
+    deed: Deed,
     what: &str,
     output: &Output,
-) -> Result<Option<Vec<CallId>>, Ending> {
+) -> Result<Option<Vec<(CallId, Fate)>>, Ending> {
     let Which { ids, filters, consent } = which;
     if ids.is_empty() {
         if filters.is_empty() && !consent.yes && !consent.dry_run {
@@ -119,9 +121,10 @@ async fn chosen(
                 "{what} which? give ids, filters such as --procedure, or --yes for all dead letters"
             )));
         }
-        let ids = ls::to_change(connection, &filters, &[State::Dead], output).await?;
-        let leave = consent.is_given(what, ids.len(), output)?;
-        return Ok(leave.then_some(ids));
+        let which = (&filters, Some(State::Dead));
+        let changed = bulk::run(connection, deed, what, which, &consent, output).await?;
+        let done = |Changed { id, fate, .. }| Some((id, fate?));
+        return Ok(changed.map(|changed| changed.into_iter().filter_map(done).collect()));
     }
     if !filters.is_empty() {
         return Err(Ending::usage("give either ids or filters"));
@@ -130,48 +133,55 @@ async fn chosen(
         consent.is_given(what, ids.len(), output)?;
         return Ok(None);
     }
-    Ok(Some(ids))
+    let mut changes = Vec::with_capacity(ids.len());
+    for dead in ids {
+        let query = match deed {
+            Deed::Revive => Query::Revive { dead, id: new_call_id() },
+            _ => Query::Purge(dead),
+        };
+        let change = match connection.answer(query).await? {
+            Answer::Revived(id) => Fate::Revived(id),
+            Answer::Purged => Fate::Purged,
+            Answer::Refused { code, message } => Fate::Refused { code, message },
+            other => return Err(unexpected(&other)),
+        };
+        let refused = matches!(change, Fate::Refused { .. });
+        changes.push((dead, change));
+        if refused {
+            break;
+        }
+    }
+    Ok(Some(changes))
+}
+
+/// The first that was refused ends the command, after what was done is said.
+fn refusal(changes: &[(CallId, Fate)]) -> Result<(), Ending> {
+    let refused = changes.iter().find_map(|(_, change)| match change {
+        Fate::Refused { code, message } => Some(Failure::new(*code, message.clone())),
+        _ => None,
+    });
+    refused.map_or(Ok(()), |failure| Err(Ending::refused(&failure)))
 }
 
 async fn revive(connection: &Connection, which: Which, output: &Output) -> Result<(), Ending> {
-    let Some(ids) = chosen(connection, which, "revive", output).await? else { return Ok(()) };
-    let mut rows = Vec::new();
-    let mut ended = Ok(());
-    for dead in ids {
-        match connection.ask(Query::Revive { dead, id: new_call_id() }).await {
-            Ok(Answer::Revived(id)) => rows
-                .push(Row { cells: vec![dead.to_string(), id.to_string()], value: json!({ "dead": dead, "id": id }) }),
-            other => {
-                ended = Err(failure(other));
-                break;
-            }
+    let Some(changes) = change(connection, which, Deed::Revive, "revive", output).await? else { return Ok(()) };
+    let row = |(dead, change): &(CallId, Fate)| match change {
+        Fate::Revived(id) => {
+            let cells = vec![dead.to_string(), id.to_string()];
+            Some(Row { cells, value: json!({ "dead": dead, "id": id }) })
         }
-    }
-    // What was done is said also when the rest was not.
-    output.list(&["DEAD LETTER", "NEW CALL"], rows)?;
-    ended
-}
-
-fn failure(answered: Result<Answer, Ending>) -> Ending {
-    answered.map_or_else(|ending| ending, |other| unexpected(&other))
+        _ => None,
+    };
+    output.list(&["DEAD LETTER", "NEW CALL"], changes.iter().filter_map(row).collect())?;
+    refusal(&changes)
 }
 
 async fn purge(connection: &Connection, which: Which, output: &Output) -> Result<(), Ending> {
-    let Some(ids) = chosen(connection, which, "purge", output).await? else { return Ok(()) };
-    let mut count = 0;
-    let mut ended = Ok(());
-    for id in ids {
-        match connection.ask(Query::Purge(id)).await {
-            Ok(Answer::Purged) => count += 1,
-            other => {
-                ended = Err(failure(other));
-                break;
-            }
-        }
-    }
+    let Some(changes) = change(connection, which, Deed::Purge, "purge", output).await? else { return Ok(()) };
+    let count = changes.iter().filter(|(_, change)| *change == Fate::Purged).count();
     match output.format {
         Format::Table => output.remark(&format!("purged {count} dead letters")),
         _ => output.json(&json!({ "purged": count }))?,
     }
-    ended
+    refusal(&changes)
 }

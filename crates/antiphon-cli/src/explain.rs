@@ -80,7 +80,6 @@ fn waiting(cause: &Cause, now: u64) -> String {
         Cause::RetryBudget { at_ms, after } => {
             format!("{}the procedure's budget of retries is used up until {}", failed(after.as_ref()), at(*at_ms, now))
         }
-        Cause::PushedBack { until_ms } => format!("its procedure asked for a pause until {}", at(*until_ms, now)),
         Cause::Paused => "its procedure is paused".to_owned(),
         Cause::NoWorker => "no worker serves its procedure".to_owned(),
         Cause::NoSchema { workers } => {
@@ -134,7 +133,7 @@ fn at(ms: u64, now: u64) -> String {
 fn start(starts_ms: Option<u64>, cause: &Cause, now: u64) -> String {
     let said = match cause {
         Cause::NotBefore { at_ms } | Cause::Retry { at_ms, .. } | Cause::RetryBudget { at_ms, .. } => Some(*at_ms),
-        Cause::PushedBack { until_ms } | Cause::RateLimited { until_ms } => Some(*until_ms),
+        Cause::RateLimited { until_ms } => Some(*until_ms),
         Cause::Starting => starts_ms,
         _ => None,
     };

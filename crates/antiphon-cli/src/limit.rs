@@ -38,6 +38,12 @@ pub struct Limit {
     /// How many dead letters are kept; the oldest go first
     #[arg(long, value_name = "N", value_parser = number)]
     keep_dead_letters: Option<Given>,
+    /// Retries there may be, in percent of new calls; `off` lifts the bound
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    retry_percent: Option<Given>,
+    /// Retries there may be in ten seconds, however few new calls there are
+    #[arg(long, value_name = "N", value_parser = number)]
+    retries_min: Option<Given>,
 }
 
 /// A value, or none of its own.
@@ -58,6 +64,8 @@ impl Limit {
             (Setting::OutcomeBytes, self.keep_outcome_bytes),
             (Setting::DeadLetterMs, self.keep_dead),
             (Setting::DeadLettersMax, self.keep_dead_letters),
+            (Setting::RetryPercent, self.retry_percent),
+            (Setting::RetriesMin, self.retries_min),
         ];
         let change = |(setting, given)| match given {
             None => None,
@@ -102,6 +110,11 @@ fn given(text: &str, read: impl Fn(&str) -> Result<u64, String>) -> Result<Given
 
 fn number(text: &str) -> Result<Given, String> {
     given(text, |text| u64::from_str(text).map_err(|_| format!("{text:?} is not a whole number, nor `default`")))
+}
+
+/// The largest number is no bound.
+fn percent(text: &str) -> Result<Given, String> {
+    if text == "off" { Ok(Given::Value(u64::MAX)) } else { number(text) }
 }
 
 fn size(text: &str) -> Result<Given, String> {

@@ -4,13 +4,9 @@ use crate::connection::{Connection, now_ms, unexpected};
 use crate::ending::Ending;
 use crate::input;
 use crate::output::{Output, Row};
-use antiphon_protocol::{Answer, CallFilter, CallId, CallStatus, Name, Query, State};
+use antiphon_protocol::{Answer, CallFilter, CallStatus, Name, Query, State};
 use clap::Args;
 use serde_json::Value;
-use std::collections::HashSet;
-
-/// Calls that a command changes at once when filters are given without --limit: what an answer carries easily.
-const AT_ONCE: u32 = 10_000;
 
 /// Which calls
 #[derive(Debug, Clone, Args)]
@@ -24,6 +20,12 @@ pub struct Filters {
     /// Only submitted within this time (1h), or since then
     #[arg(long, value_parser = input::since, value_name = "DURATION|TIME")]
     since: Option<u64>,
+    /// Only submitted before that: so long ago (1h), or a time
+    #[arg(long, value_parser = input::since, value_name = "DURATION|TIME")]
+    until: Option<u64>,
+    /// Only those that require this label of their worker
+    #[arg(long, value_parser = input::name)]
+    label: Option<Name>,
     /// At most this many
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -37,13 +39,25 @@ impl Filters {
             procedure: self.procedure.clone(),
             tenant: self.tenant.clone(),
             since_ms: self.since.unwrap_or(0),
+            until_ms: self.until.unwrap_or(0),
+            label: self.label.clone(),
             limit: self.limit.unwrap_or(limit),
         }
     }
 
+    /// At most how many.
+    pub const fn limit(&self) -> Option<u32> {
+        self.limit
+    }
+
     /// Whether none is given.
     pub const fn is_empty(&self) -> bool {
-        self.procedure.is_none() && self.tenant.is_none() && self.since.is_none() && self.limit.is_none()
+        self.procedure.is_none()
+            && self.tenant.is_none()
+            && self.since.is_none()
+            && self.until.is_none()
+            && self.label.is_none()
+            && self.limit.is_none()
     }
 }
 
@@ -75,35 +89,6 @@ pub async fn calls(connection: &Connection, filter: CallFilter) -> Result<Vec<Ca
         Answer::Calls(calls) => Ok(calls),
         other => Err(unexpected(&other)),
     }
-}
-
-/// The calls in these states that a command is to change: as many as --limit says. Without it there is a bound, and it
-/// is said when it leaves some out.
-pub async fn to_change(
-    connection: &Connection,
-    filters: &Filters,
-    states: &[State],
-    output: &Output,
-) -> Result<Vec<CallId>, Ending> {
-    let most = filters.limit.unwrap_or(AT_ONCE);
-    let (mut ids, mut seen) = (Vec::new(), HashSet::new());
-    for state in states {
-        // One more than is taken tells whether there are more.
-        let left = most.saturating_sub(u32::try_from(ids.len()).unwrap_or(u32::MAX)).saturating_add(1);
-        let filter = CallFilter { limit: left, ..filters.filter(Some(*state), AT_ONCE) };
-        // A call may change its state between two questions.
-        ids.extend(calls(connection, filter).await?.into_iter().map(|call| call.id).filter(|id| seen.insert(*id)));
-    }
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    if ids.len() > most {
-        ids.truncate(most);
-        if filters.limit.is_none() {
-            output.remark(&format!(
-                "more calls match than the {AT_ONCE} taken at once: run it again for the rest, or give --limit"
-            ));
-        }
-    }
-    Ok(ids)
 }
 
 /// Prints calls as a list.

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod bench;
+mod bulk;
 mod call;
 mod cancel;
 mod chart;

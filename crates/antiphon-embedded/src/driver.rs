@@ -436,7 +436,9 @@ impl Driver {
     }
 
     fn next_wake(&self) -> Option<Duration> {
-        if self.sweep.is_some() || self.questions.iter().any(|question| matches!(question, Question::List { .. })) {
+        if self.sweep.is_some()
+            || self.questions.iter().any(|question| matches!(question, Question::List { .. } | Question::Bulk { .. }))
+        {
             return Some(Duration::ZERO);
         }
         let due_ms = self.engine.next_wake()?;

@@ -71,6 +71,10 @@ pub(crate) fn decided(reason: Reason) -> Failure {
         Reason::GroupCancelled => (Code::Cancelled, "the group was cancelled, and its children with it"),
         Reason::GroupExpired => (Code::DeadlineExceeded, "the deadline passed before the group was decided"),
         Reason::GroupUnsealed => (Code::DeadlineExceeded, "the group was not sealed in time"),
+        Reason::RetryBudget => (
+            Code::ResourceExhausted,
+            "it failed, and its procedure has used up its budget of retries: a volatile call is not kept for later",
+        ),
         Reason::LostLeases => {
             (Code::Unknown, "its workers died while running it, too often to try again: kept as a dead letter")
         }

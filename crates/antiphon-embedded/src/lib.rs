@@ -1,6 +1,7 @@
 //! Engine and journal in this process: the driver that joins them, and the embedded broker behind the seam.
 
 mod bodies;
+mod bulk;
 mod clock;
 mod commit;
 mod driver;

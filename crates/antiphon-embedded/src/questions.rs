@@ -7,15 +7,17 @@ use crate::{Outlet, bodies::Body, output};
 use antiphon_engine::{Command, Gate};
 use antiphon_journal::{Generation, Reserve};
 use antiphon_protocol::{
-    Answer, BrokerStatus, CallFilter, CallId, CallStatus, Code, Failure, Knowledge, Name, Query, Setting, Start,
+    Answer, BULK_CALLS_MAX, BrokerStatus, Bulk, CallFilter, CallId, CallStatus, Code, Failure, Knowledge, Name, Query,
+    Setting, Start,
 };
 
 /// Calls looked at per pump for a list: about a millisecond.
-const CALLS_A_PUMP: u32 = 20_000;
+pub(crate) const CALLS_A_PUMP: u32 = 20_000;
 
 /// A question that waits: for its list to be complete, or for the fsync of what its answer says.
 pub(crate) enum Question {
     List { ticket: u64, filter: CallFilter, cursor: u32, found: Vec<CallStatus> },
+    Bulk { ticket: u64, bulk: Bulk, cursor: u32, found: Vec<CallStatus> },
     Answered { ticket: u64, answer: Answer, gate: u64 },
 }
 
@@ -24,6 +26,14 @@ impl Driver {
     pub fn ask(&mut self, query: Query, ticket: u64) {
         if let Query::Calls(filter) = query {
             self.questions.push_back(Question::List { ticket, filter, cursor: u32::MAX, found: Vec::new() });
+            return;
+        }
+        if let Query::Bulk(mut bulk) = query {
+            if bulk.filter.limit == 0 || bulk.filter.limit > BULK_CALLS_MAX {
+                bulk.filter.limit = BULK_CALLS_MAX;
+            }
+            let cursor = bulk.cursor.unwrap_or(u32::MAX);
+            self.questions.push_back(Question::Bulk { ticket, bulk, cursor, found: Vec::new() });
             return;
         }
         // Whatever is said of a durable call waits for that call's last record; the newest is not older.
@@ -46,11 +56,14 @@ impl Driver {
                 let found = self.engine.subscriptions(topic.as_ref(), after.as_ref());
                 (Gate::Recorded, Answer::Subscriptions(found))
             }
-            Query::Calls(_) => return,
+            Query::Calls(_) | Query::Bulk(_) => return,
         };
-        let tip = self.journal.as_ref().map_or(0, |journal| journal.tip().as_u64());
-        let gate = if gate == Gate::Open { 0 } else { tip };
+        let gate = if gate == Gate::Open { 0 } else { self.tip() };
         self.questions.push_back(Question::Answered { ticket, answer, gate });
+    }
+
+    pub(crate) fn tip(&self) -> u64 {
+        self.journal.as_ref().map_or(0, |journal| journal.tip().as_u64())
     }
 
     pub(crate) fn answer_questions(&mut self, outlet: &mut dyn Outlet) {
@@ -61,10 +74,15 @@ impl Driver {
                 Some(Question::List { ticket, filter, cursor, mut found }) => {
                     match self.engine.list(&filter, cursor, CALLS_A_PUMP, &mut found) {
                         None => outlet.answer(ticket, Answer::Calls(found)),
+                        Some(_) if found.len() >= limit_of(&filter) => outlet.answer(ticket, Answer::Calls(found)),
                         Some(cursor) => {
                             self.questions.push_back(Question::List { ticket, filter, cursor, found });
                         }
                     }
+                }
+                Some(Question::Bulk { ticket, bulk, cursor, found }) => {
+                    let next = self.look_in_bulk(ticket, bulk, cursor, found);
+                    self.questions.push_back(next);
                 }
                 Some(waiting) => self.questions.push_back(waiting),
                 None => return,
@@ -76,7 +94,8 @@ impl Driver {
     pub(crate) fn refuse_questions(&mut self, outlet: &mut dyn Outlet) {
         let Some(Failure { code, message, .. }) = self.poisoned.clone() else { return };
         for question in self.questions.drain(..) {
-            let (Question::List { ticket, .. } | Question::Answered { ticket, .. }) = question;
+            let (Question::List { ticket, .. } | Question::Bulk { ticket, .. } | Question::Answered { ticket, .. }) =
+                question;
             outlet.answer(ticket, Answer::Refused { code, message: message.clone() });
         }
     }
@@ -110,7 +129,7 @@ impl Driver {
         }
     }
 
-    fn purge(&mut self, id: CallId) -> Answer {
+    pub(crate) fn purge(&mut self, id: CallId) -> Answer {
         if self.with(Generation::Young, None, |engine, _, output| engine.purge(id, output)) {
             Answer::Purged
         } else {
@@ -133,7 +152,7 @@ impl Driver {
     }
 
     /// Submits a dead letter anew, as a call of its own.
-    fn revive(&mut self, dead: CallId, id: CallId) -> Answer {
+    pub(crate) fn revive(&mut self, dead: CallId, id: CallId) -> Answer {
         let Some((route, arguments)) = self.engine.dead_letter(dead) else {
             return not_dead(&self.engine.knowledge(dead), dead);
         };
@@ -173,6 +192,11 @@ impl Driver {
             None => Answer::Revived(id),
         }
     }
+}
+
+/// How many calls a list holds.
+fn limit_of(filter: &CallFilter) -> usize {
+    if filter.limit == 0 { 100 } else { usize::try_from(filter.limit).unwrap_or(usize::MAX) }
 }
 
 fn not_dead(known: &Knowledge, id: CallId) -> Answer {

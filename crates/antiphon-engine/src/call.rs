@@ -109,6 +109,8 @@ pub(crate) struct Extra {
     pub arguments: Handle,
     /// The dead letter it revives.
     pub revives: Option<CallId>,
+    /// Whether it waits for its procedure's budget of retries.
+    pub held: bool,
     /// What it hangs together with.
     pub ties: Option<Box<Ties>>,
     /// Callbacks beside those of its route.

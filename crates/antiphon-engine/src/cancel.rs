@@ -1,15 +1,21 @@
 //! Calls that end without their procedure's word: cancelled, or expired. And calls that become due.
 
-use crate::Engine;
 use crate::call::NONE;
 use crate::effect::{Effect, Effects, Gate, Peer, Reason};
 use crate::settle::Verdict;
+use crate::{Engine, Now};
 use antiphon_protocol::{CallId, CancelAnswer, Name, State};
 
 impl Engine {
     pub(crate) fn cancel(&mut self, peer: Peer, id: CallId, effects: &mut impl Effects) {
         let (gate, answer) = self.cancel_call(id, effects);
         effects.emit(gate, Effect::CancelAnswered { peer, id, answer });
+    }
+
+    /// Cancels a call at an operator's word.
+    pub fn cancel_one(&mut self, now: Now, id: CallId, effects: &mut impl Effects) -> CancelAnswer {
+        self.tick(now);
+        self.cancel_call(id, effects).1
     }
 
     fn cancel_call(&mut self, id: CallId, effects: &mut impl Effects) -> (Gate, CancelAnswer) {
@@ -104,13 +110,20 @@ impl Engine {
                 self.settle(due.index, State::Expired, Verdict::Decided(Reason::GroupUnsealed), effects);
                 continue;
             }
-            let procedure = self.procedure_of(due.index);
-            self.procedures.get_mut(procedure).count(State::Scheduled, -1);
-            self.end_wait(due.index);
-            let call = self.calls.get_mut(due.index);
-            call.state = State::Ready;
-            call.lease = NONE;
-            self.line_up(due.index);
+            if !self.hold_retry(due.index) {
+                self.become_ready(due.index);
+            }
         }
+    }
+
+    /// A scheduled call waits for a slot from now on.
+    pub(crate) fn become_ready(&mut self, index: u32) {
+        let procedure = self.procedure_of(index);
+        self.procedures.get_mut(procedure).count(State::Scheduled, -1);
+        self.end_wait(index);
+        let call = self.calls.get_mut(index);
+        call.state = State::Ready;
+        call.lease = NONE;
+        self.line_up(index);
     }
 }

@@ -195,6 +195,8 @@ pub enum Reason {
     GroupExpired = 10,
     /// A group that was not sealed in time.
     GroupUnsealed = 11,
+    /// It failed, is volatile, and its procedure had used up its budget of retries.
+    RetryBudget = 12,
 }
 
 impl Reason {
@@ -213,6 +215,7 @@ impl Reason {
             9 => Self::GroupCancelled,
             10 => Self::GroupExpired,
             11 => Self::GroupUnsealed,
+            12 => Self::RetryBudget,
             _ => return None,
         })
     }

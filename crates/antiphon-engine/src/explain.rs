@@ -77,6 +77,9 @@ impl Engine {
         if call.started == 0 {
             return Cause::NotBefore { at_ms };
         }
+        if self.calls.extra(index).is_some_and(|extra| extra.held) {
+            return Cause::RetryBudget { at_ms: self.held_until_ms(index), after: self.last_attempt(index) };
+        }
         Cause::Retry { at_ms, after: self.last_attempt(index) }
     }
 
@@ -129,7 +132,7 @@ impl Engine {
     fn predicted_start(&self, index: u32, cause: &Cause) -> Option<u64> {
         match cause {
             Cause::NotBefore { at_ms } | Cause::Retry { at_ms, .. } | Cause::RetryBudget { at_ms, .. } => Some(*at_ms),
-            Cause::RateLimited { until_ms } | Cause::PushedBack { until_ms } => Some(*until_ms),
+            Cause::RateLimited { until_ms } => Some(*until_ms),
             Cause::Starting => Some(self.now.wall_ms),
             Cause::SlotsBusy { .. } => Some(self.now.wall_ms.saturating_add(self.predicted_wait_ms(index)?)),
             _ => None,

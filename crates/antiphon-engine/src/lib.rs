@@ -8,6 +8,7 @@ extern crate alloc;
 
 mod admission;
 mod audit;
+mod budget;
 mod call;
 mod callback;
 mod cancel;
@@ -208,6 +209,8 @@ pub struct Engine {
     sessions: Vec<Option<Session>>,
     scheduled: Agenda,
     deadlines: Agenda,
+    /// Procedures whose held retries are to be looked at.
+    budgets: Agenda,
     graces: Agenda,
     /// Calls that an inbox or worker left behind, to be dealt with a few at a time.
     leftovers: VecDeque<session::Leftover>,
@@ -260,6 +263,7 @@ impl Engine {
             sessions: Vec::new(),
             scheduled: Agenda::default(),
             deadlines: Agenda::default(),
+            budgets: Agenda::default(),
             graces: Agenda::default(),
             leftovers: VecDeque::new(),
             busy_procedures: VecDeque::new(),
@@ -305,6 +309,7 @@ impl Engine {
         self.end_graces();
         self.clear_leftovers(budget, effects);
         self.start_due(budget, effects);
+        self.release_retries(budget);
         self.expire_calls(budget, effects);
         self.expire_leases(budget, effects);
         self.settle_groups(budget, effects);
@@ -327,7 +332,7 @@ impl Engine {
         let kept = self.calls.len() > self.unsettled as usize || self.events.has_done();
         let retention = kept.then_some(self.next_retention_ms);
         let events = self.events.next_wake(self.now.monotonic_ms);
-        let agendas = [self.scheduled.next(), self.deadlines.next(), self.graces.next()];
+        let agendas = [&self.scheduled, &self.deadlines, &self.budgets, &self.graces].map(Agenda::next);
         agendas.into_iter().chain([lease, retention, events]).flatten().min()
     }
 

@@ -53,13 +53,16 @@ impl Engine {
     }
 
     /// Looks through at most `budget` calls for those that match, from `cursor` downwards; says where to go on, if
-    /// there is more. Start with `u32::MAX`.
+    /// there is more: also when as many were found as are asked for. Start with `u32::MAX`.
     pub fn list(&self, filter: &CallFilter, cursor: u32, budget: u32, found: &mut Vec<CallStatus>) -> Option<u32> {
         let limit = if filter.limit == 0 { 100 } else { filter.limit as usize };
         let mut at = cursor.min(self.calls.end());
         for _ in 0..budget {
-            if at == 0 || found.len() >= limit {
+            if at == 0 {
                 return None;
+            }
+            if found.len() >= limit {
+                break;
             }
             at -= 1;
             if self.calls.slot(at).is_some() && self.matches(at, filter) {
@@ -75,7 +78,9 @@ impl Engine {
         filter.state.is_none_or(|state| state == call.state)
             && filter.procedure.as_ref().is_none_or(|procedure| *procedure == route.procedure)
             && filter.tenant.as_ref().is_none_or(|tenant| Some(tenant) == route.tenant.as_ref())
+            && filter.label.as_ref().is_none_or(|label| route.labels.contains(label))
             && call.submitted_ms >= filter.since_ms
+            && (filter.until_ms == 0 || call.submitted_ms < filter.until_ms)
     }
 
     /// Calls by state, in the order of the states' numbers.

@@ -33,6 +33,16 @@ impl Window {
         }
     }
 
+    /// One less, if there was one.
+    pub fn take_back(&mut self, now_ms: u64) {
+        self.turn(now_ms);
+        if self.now > 0 {
+            self.now -= 1;
+        } else {
+            self.before = self.before.saturating_sub(1);
+        }
+    }
+
     pub fn count(mut self, now_ms: u64) -> u64 {
         self.turn(now_ms);
         self.now + self.before * (WINDOW_MS - now_ms % WINDOW_MS) / WINDOW_MS
@@ -179,6 +189,8 @@ impl Foresight {
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     pub arrivals: Window,
+    /// Retries that have not succeeded.
+    pub retries: Window,
     pub drain: Drain,
     pub service: Service,
     pub foresight: Foresight,

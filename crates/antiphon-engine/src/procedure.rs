@@ -17,6 +17,8 @@ pub(crate) struct Procedure {
     pub queue: Queue,
     pub terms: Terms,
     pub meter: Meter,
+    /// Calls that wait for the budget of retries: index and stamp.
+    pub held: VecDeque<(u32, u32)>,
     /// Slots of the connected workers that serve it and do not drain.
     pub slots: u64,
     /// Ready calls that lost a lease to a dying worker: they run one at a time on each worker.
@@ -64,6 +66,7 @@ impl Procedures {
             queue: Queue::default(),
             terms: Terms::new(limits),
             meter: Meter::default(),
+            held: VecDeque::new(),
             slots: 0,
             suspects: VecDeque::new(),
             ring: VecDeque::new(),

@@ -126,6 +126,7 @@ impl Engine {
     fn judge(&mut self, lease: u32, index: u32, recorded: bool, end: End<'_>, effects: &mut impl Effects) {
         match end {
             End::Succeed { bytes } => {
+                self.give_retry_back(index);
                 self.end_lease(lease);
                 self.settle(index, State::Succeeded, Verdict::Told(bytes), effects);
             }
@@ -173,10 +174,20 @@ impl Engine {
             return self.settle(index, State::Dead, Verdict::Told(bytes), effects);
         }
         let bound_ms = route.backoff.bound_ms(failed);
-        let wait_ms = match after_ms {
+        let mut wait_ms = match after_ms {
             Some(ms) => u64::from(ms),
             None => self.random_below(bound_ms + 1),
         };
+        let exhausted = self.is_out_of_retries(index);
+        if exhausted && !self.calls.get(index).has(DURABLE) {
+            return self.settle(index, State::Dead, Verdict::Decided(Reason::RetryBudget), effects);
+        }
+        if exhausted {
+            // When it is due it is held, if the budget still is used up.
+            wait_ms = wait_ms.max(1);
+        } else if wait_ms == 0 {
+            self.take_retry(index);
+        }
         self.return_call(index, self.now.monotonic_ms + wait_ms, Some(ended), true, effects);
     }
 

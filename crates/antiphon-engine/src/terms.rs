@@ -1,6 +1,7 @@
 //! What holds for the calls of one procedure: what an operator has set for it, and else the broker's limits. What is
 //! set is recorded as it then stands, so that it holds after a restart.
 
+use crate::budget::UNBOUNDED;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::effect::{Body, Effects, Handle, Refusal, Role, Urgency};
 use crate::record::Record;
@@ -21,6 +22,8 @@ pub(crate) struct Terms {
     pub outcome_bytes: u64,
     pub dead_letter_ms: u64,
     pub dead_letters_max: u64,
+    pub retry_percent: u64,
+    pub retries_min: u64,
 }
 
 impl Terms {
@@ -40,6 +43,14 @@ impl Terms {
             outcome_bytes: get(Setting::OutcomeBytes, limits.outcome_bytes),
             dead_letter_ms: get(Setting::DeadLetterMs, limits.dead_letter_ms),
             dead_letters_max: get(Setting::DeadLettersMax, limits.dead_letters_max.into()),
+            retry_percent: get(
+                Setting::RetryPercent,
+                match limits.retry_percent {
+                    u32::MAX => UNBOUNDED,
+                    percent => percent.into(),
+                },
+            ),
+            retries_min: get(Setting::RetriesMin, limits.retries_min.into()),
             settings,
         }
     }

@@ -104,11 +104,6 @@ pub enum Cause {
         /// How the last attempt ended.
         after: Option<AttemptRecord>,
     },
-    /// Its procedure pushed back: the failure of another call asked to wait before any attempt of it.
-    PushedBack {
-        /// Until when.
-        until_ms: u64,
-    },
     /// Its procedure, or its queue, is paused.
     Paused,
     /// No connected worker serves its procedure.

@@ -1,6 +1,8 @@
 //! Questions that operators and late callers ask a broker, and its answers.
 
-use crate::{CallId, Change, Code, Epoch, Explanation, Name, Setting, Settings, State, Subscription, Topic};
+use crate::{
+    Bulk, BulkAnswer, CallId, Change, Code, Epoch, Explanation, Name, Setting, Settings, State, Subscription, Topic,
+};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -33,6 +35,8 @@ pub enum Query {
     },
     /// Forget a dead letter.
     Purge(CallId),
+    /// Change the calls that match.
+    Bulk(Bulk),
     /// Set something for a procedure; answered by [`Answer::Settings`]. No changes ask what is set.
     Configure {
         /// The procedure.
@@ -68,6 +72,10 @@ pub struct CallFilter {
     pub tenant: Option<Name>,
     /// Only submitted at or after this wall-clock time, in milliseconds since 1970.
     pub since_ms: u64,
+    /// Only submitted before this wall-clock time, in milliseconds since 1970; 0 is any time.
+    pub until_ms: u64,
+    /// Only those that require this label of their worker.
+    pub label: Option<Name>,
     /// At most this many; 0 is 100.
     pub limit: u32,
 }
@@ -94,6 +102,8 @@ pub enum Answer {
     Revived(CallId),
     /// To [`Query::Purge`].
     Purged,
+    /// To [`Query::Bulk`].
+    Bulk(BulkAnswer),
     /// To [`Query::Configure`]: what is set then.
     Settings(Settings),
     /// To [`Query::Subscribe`] and [`Query::Unsubscribe`].

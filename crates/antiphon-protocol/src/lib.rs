@@ -6,6 +6,7 @@
 
 extern crate alloc;
 
+mod bulk;
 mod call;
 mod callback;
 mod code;
@@ -23,6 +24,7 @@ mod setting;
 mod state;
 mod topic;
 
+pub use bulk::{BULK_CALLS_MAX, Bulk, BulkAnswer, Changed, Deed, Fate};
 pub use call::{Call, Keys, Start};
 pub use callback::{Callback, CallbackError, CallbackOn};
 pub use code::Code;

@@ -44,6 +44,8 @@ struct LimitsConfig {
     tenant_queued_max: Option<u32>,
     tenant_queued_bytes_max: Option<u64>,
     predict: Option<bool>,
+    retry_percent: Option<u32>,
+    retries_min: Option<u32>,
     routes_max: Option<u32>,
     inbox_calls_max: Option<u32>,
     keys_max: Option<u32>,
@@ -133,6 +135,8 @@ fn driver(data: Option<PathBuf>, from: &LimitsConfig, journal: &JournalConfig) -
     set(&mut limits.tenant_queued_max, from.tenant_queued_max);
     set(&mut limits.tenant_queued_bytes_max, from.tenant_queued_bytes_max);
     set(&mut limits.predict, from.predict);
+    set(&mut limits.retry_percent, from.retry_percent);
+    set(&mut limits.retries_min, from.retries_min);
     set(&mut limits.routes_max, from.routes_max);
     set(&mut limits.inbox_calls_max, from.inbox_calls_max);
     set(&mut limits.keys_max, from.keys_max);

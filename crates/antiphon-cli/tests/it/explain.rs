@@ -77,3 +77,17 @@ fn a_call_that_was_never_seen_and_one_that_is_forgotten_are_told_apart() {
     let older = broker.run(["explain", "0190a5c2-7b1e-7c3d-8e4f-001122334455"]);
     assert_eq!((older.code, older.stdout.contains("is older than")), (Some(5), true), "{older:?}");
 }
+
+#[test]
+fn a_call_over_the_budget_of_retries_says_so() {
+    let broker = Broker::start_with("[limits]\nretry_percent = 0\nretries_min = 0\n");
+    let _worker = broker.worker(&["--exec", "fail.always=exit 75", "--name", "w"]);
+    let id = broker.run(["call", "fail.always", "--detach"]).ok().to_owned();
+    until("its retry is held", || explain(&broker, &id).contains("the procedure's budget of retries is used up until"));
+    says(&broker, &id, "attempt 1 failed with UNAVAILABLE");
+    broker.run(["queue", "limit", "fail.always", "--retry-percent", "off"]).ok();
+    until("it goes on", || broker.state(&id) == "dead");
+    let volatile = broker.run(["queue", "limit", "fail.always", "--retry-percent", "default"]);
+    volatile.ok();
+    broker.run(["call", "fail.always", "--volatile"]).fails(1, "has used up its budget of retries");
+}

@@ -63,6 +63,32 @@ fn calls_are_cancelled_by_filter() {
 }
 
 #[test]
+fn bulk_changes_take_every_filter_and_go_on_over_many_questions() {
+    let broker = Broker::start();
+    let call = |tenant: &str| broker.run(["call", "a.b", "--detach", "--tenant", tenant]).ok().to_owned();
+    let (old, new) = (call("red"), call("blue"));
+    let submitted_ms = |id: &str| broker.run(["status", id, "-o", "json"]).json()["submitted_ms"].as_i64().unwrap();
+    let between = jiff::Timestamp::from_millisecond(submitted_ms(&new)).unwrap().to_string();
+    assert!(submitted_ms(&old) < submitted_ms(&new), "a command takes longer than a millisecond");
+    let would = |filters: &[&str]| {
+        let ran = broker.run(["cancel", "--dry-run"].iter().chain(filters));
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let (_, rest) = ran.stderr.split_once("would cancel ").unwrap();
+        rest.split(' ').next().unwrap().parse::<u32>().unwrap()
+    };
+    assert_eq!(would(&["--tenant", "red"]), 1);
+    assert_eq!(would(&["--until", &between]), 1);
+    assert_eq!(would(&["--since", &between]), 1);
+    assert_eq!(would(&["--until", "2199-01-01T00:00:00Z"]), 2);
+    assert_eq!(would(&["--procedure", "c.d"]), 0);
+    assert_eq!(would(&["--label", "gpu"]), 0);
+    assert_eq!(would(&["--state", "ready", "--limit", "1"]), 1);
+    broker.run(["cancel", "--state", "dead", "--yes"]).fails(2, "have settled");
+    broker.run(["cancel", "--until", &between, "--yes"]).ok();
+    assert_eq!((broker.state(&old), broker.state(&new)), ("cancelled".to_owned(), "ready".to_owned()));
+}
+
+#[test]
 fn dead_letters_are_revived_and_purged() {
     let broker = Broker::start();
     let fixed = broker.directory.path().join("fixed");
@@ -149,16 +175,15 @@ fn a_limit_counts_calls_of_all_states_together() {
 }
 
 #[test]
-fn what_is_left_out_at_once_is_told() {
+fn more_calls_than_one_question_changes_are_changed_over_several() {
     let broker = Broker::start();
-    submit(&broker.url, 10_001);
-    assert!(broker.run(["cancel", "--help"]).ok().contains("at most 10000 at once"));
-    let would = broker.run(["cancel", "--procedure", "many.calls", "--dry-run"]);
-    assert!(would.stderr.contains("more calls match than the 10000"), "{would:?}");
-    assert!(would.stderr.contains("would cancel 10000 calls"), "{would:?}");
-    broker.run(["cancel", "--procedure", "many.calls", "--limit", "1", "--yes"]).ok();
-    let would = broker.run(["cancel", "--procedure", "many.calls", "--dry-run"]);
-    assert!(!would.stderr.contains("more calls match"), "{would:?}");
+    submit(&broker.url, 2_500);
+    let all = ["cancel", "--procedure", "many.calls"];
+    assert!(broker.run(all.iter().chain(&["--dry-run"])).stderr.contains("would cancel 2500 calls"));
+    let some = broker.run(all.iter().chain(&["--limit", "1200", "--yes", "-o", "jsonl"]));
+    assert_eq!(some.ok().lines().count(), 1_200);
+    assert_eq!(broker.run(all.iter().chain(&["--yes", "-o", "jsonl"])).ok().lines().count(), 1_300);
+    assert!(broker.run(all.iter().chain(&["--dry-run"])).stderr.contains("would cancel 0 calls"));
 }
 
 struct Count(UnboundedSender<usize>);

@@ -1,6 +1,7 @@
 //! The engine, told what happens in small scripts, and held to its rules by random ones.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+mod budget;
 mod callbacks;
 mod calls;
 mod door;
