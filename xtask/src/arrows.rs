@@ -51,7 +51,7 @@ const ROWS: &[Row] = &[
     row("antiphon-nats", &["antiphon-protocol", "antiphon-broker"], &["antiphon", "antiphon-conformance"]),
     row("antiphon-postgres", &["antiphon-protocol", "antiphon-broker"], &["antiphon", "antiphon-conformance"]),
     row("antiphon-conformance", &["antiphon-protocol", "antiphon-broker"], &[]),
-    row("antiphon-queueing", &[], &[]),
+    row("antiphon-queueing", &["antiphon-protocol", "antiphon-engine"], &[]),
     row(
         "antiphon-sim",
         &["antiphon-protocol", "antiphon-engine", "antiphon-journal", "antiphon-broker", "antiphon-embedded"],

@@ -2,8 +2,8 @@
 
 use crate::output::{Color, Format};
 use crate::{
-    bench, call, cancel, completions, dead, demo, emit, explain, journal, ls, ping, plan, queue, result, serve, status,
-    subscription, worker,
+    bench, call, cancel, completions, dead, demo, emit, explain, journal, ls, ping, plan, queue, result, serve,
+    simulate, status, subscription, worker,
 };
 use clap::{Parser, Subcommand};
 
@@ -68,6 +68,8 @@ pub enum Command {
     Bench(bench::Bench),
     /// Predict waits, deadlines missed and workers needed, before there is a broker
     Plan(plan::PlanOf),
+    /// Try policies on a simulated load: the real engine on virtual time
+    Simulate(simulate::Simulate),
     /// Look into a data directory that no broker has open
     #[command(subcommand)]
     Journal(journal::Journal),

@@ -39,7 +39,6 @@ pub enum Mark {
     /// At this height.
     Level(f64, String),
     /// From here to there of the horizontal axis.
-    #[expect(dead_code, reason = "simulations draw it")]
     Span(f64, f64, String),
 }
 

@@ -28,6 +28,7 @@ mod plan;
 mod queue;
 mod result;
 mod serve;
+mod simulate;
 mod status;
 mod stop;
 mod subscription;
@@ -75,6 +76,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Ending> {
         Command::Ping(ping) => client(ping::run(ping, url, output)),
         Command::Bench(bench) => client(bench::run(bench, url, output)),
         Command::Plan(plan) => plan::run(plan, output),
+        Command::Simulate(simulate) => simulate::run(simulate, output),
         Command::Journal(journal) => journal::run(journal, output),
         Command::Completions(completions) => completions::run(&completions),
         Command::DemoWorker(worker) => client(demo::worker::run(worker, url)),

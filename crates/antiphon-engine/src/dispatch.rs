@@ -5,6 +5,7 @@
 
 use crate::call::{DURABLE, NONE, SUSPECT};
 use crate::effect::{Body, Effect, Effects, Gate, Grant, Role, Urgency};
+use crate::limits::Order;
 use crate::queue::Entry;
 use crate::record::Record;
 use crate::{Engine, Now};
@@ -30,6 +31,9 @@ impl Engine {
     /// A ready call's entry in its line.
     pub(crate) fn entry_of(&self, index: u32) -> Entry {
         let call = self.calls.get(index);
+        if self.limits.order == Order::Submitted {
+            return Entry { due_ms: call.at_ms, call: index, stamp: call.stamp };
+        }
         let class = self.routes.get(call.route).route.priority.class();
         let mut due_ms = call.at_ms.saturating_add(patience_ms(class));
         if call.deadline_ms != 0 {
@@ -202,7 +206,9 @@ impl Engine {
         let calls = &self.calls;
         let it = self.procedures.get_mut(procedure);
         let suspect = if runs_suspect { None } else { it.suspects.pop_front() };
-        let Some(entry) = suspect.or_else(|| it.queue.pop(|entry| is_live(calls, entry))) else { return false };
+        let Some(entry) = suspect.or_else(|| it.queue.pop(self.limits.classes, |entry| is_live(calls, entry))) else {
+            return false;
+        };
         self.grant(entry.call, place, effects);
         true
     }

@@ -2,6 +2,7 @@
 //! is the smaller the greater its weight; the one furthest behind goes next. So every class gets its share, and none
 //! waits for ever.
 
+use crate::limits::Classes;
 use antiphon_protocol::Priority;
 
 /// The weight of each class: each gets one and a half times the share of the one below, so that class 9 has 38 times
@@ -36,11 +37,12 @@ impl Strides {
     }
 
     /// The class whose turn it is; of equals, the more urgent.
-    pub fn next(&self) -> Option<u8> {
-        (0..Priority::CLASSES as u8)
-            .rev()
-            .filter(|class| self.active & (1 << class) != 0)
-            .min_by_key(|class| self.passes.get(usize::from(*class)).copied())
+    pub fn next(&self, classes: Classes) -> Option<u8> {
+        let mut active = (0..Priority::CLASSES as u8).rev().filter(|class| self.active & (1 << class) != 0);
+        if classes == Classes::Strict {
+            return active.next();
+        }
+        active.min_by_key(|class| self.passes.get(usize::from(*class)).copied())
     }
 
     /// How many calls of `other` go while `count` calls of `class` do, when both always have some ready.

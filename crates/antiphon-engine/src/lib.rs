@@ -55,7 +55,7 @@ pub use effect::{
 };
 pub use event::Emitted;
 pub use inbox::InboxKey;
-pub use limits::Limits;
+pub use limits::{Classes, Limits, Order};
 pub use record::{Kind, Progress, Record, Settled, Submitted};
 pub use replay::Replay;
 pub use report::End;

@@ -2,6 +2,26 @@
 
 use antiphon_protocol::defaults;
 
+/// In which order the ready calls of one tenant and class are leased.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Order {
+    /// By their due times: their deadline, or a patience of their class.
+    #[default]
+    Due,
+    /// As they became ready.
+    Submitted,
+}
+
+/// How classes share a queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Classes {
+    /// Each by its weight, so that none waits for ever.
+    #[default]
+    Weighted,
+    /// The most urgent first: the others wait as long as it takes.
+    Strict,
+}
+
 /// What an engine may hold and how long it waits.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -62,6 +82,10 @@ pub struct Limits {
     pub dead_letter_ms: u64,
     /// How long a key is remembered after its call has settled, in milliseconds.
     pub idempotency_ms: u64,
+    /// The order within a tenant and class. Brokers take the default; experiments compare.
+    pub order: Order,
+    /// How classes share. Brokers take the default; experiments compare.
+    pub classes: Classes,
 }
 
 impl Limits {
@@ -97,6 +121,8 @@ impl Limits {
             event_ms: defaults::IDEMPOTENCY_WINDOW_MS,
             dead_letter_ms: defaults::DEAD_LETTER_RETENTION_MS,
             idempotency_ms: defaults::IDEMPOTENCY_WINDOW_MS,
+            order: Order::Due,
+            classes: Classes::Weighted,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! were cancelled or expired stay behind until they come up or until they are most of the queue.
 
 use crate::fairness::Strides;
+use crate::limits::Classes;
 use alloc::collections::{BinaryHeap, VecDeque};
 use alloc::vec::Vec;
 use antiphon_protocol::Priority;
@@ -142,9 +143,9 @@ impl Queue {
     }
 
     /// Takes the call that goes next.
-    pub fn pop(&mut self, live: impl Fn(&Entry) -> bool) -> Option<Entry> {
+    pub fn pop(&mut self, classes: Classes, live: impl Fn(&Entry) -> bool) -> Option<Entry> {
         while self.ready > 0 {
-            let class = self.strides.next()?;
+            let class = self.strides.next(classes)?;
             match self.pop_class(class, &live) {
                 Some(entry) => {
                     self.ready -= 1;

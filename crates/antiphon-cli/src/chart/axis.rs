@@ -7,7 +7,6 @@ use crate::plan::figures;
 pub enum Unit {
     Seconds,
     /// Parts of 1, written in percent.
-    #[cfg_attr(not(test), expect(dead_code, reason = "simulations use it"))]
     Percent,
     /// Per second.
     Rate,

@@ -1,6 +1,6 @@
 //! Numbers as people read them, and rates and targets as they write them.
 
-use antiphon_queueing::Target;
+use antiphon_queueing::{PerSecond, Target};
 
 /// A time with three digits and its unit.
 pub fn seconds(value: f64) -> String {
@@ -43,21 +43,7 @@ pub fn percent(value: f64) -> String {
 
 /// Reads a rate such as `80/s`, `5000/min` or `2/h`, per second.
 pub fn rate(text: &str) -> Result<f64, String> {
-    let wrong = || format!("{text:?} is not a rate: write it like 80/s, 5000/min or 2/h");
-    let (number, unit) = text.split_once('/').ok_or_else(wrong)?;
-    let per_s = match unit.trim() {
-        "s" | "sec" | "second" => 1.0,
-        "min" | "m" | "minute" => 60.0,
-        "h" | "hour" => 3_600.0,
-        "d" | "day" => 86_400.0,
-        _ => return Err(wrong()),
-    };
-    let number: f64 = number.trim().parse().map_err(|_| wrong())?;
-    if number > 0.0 && number.is_finite() {
-        Ok(number / per_s)
-    } else {
-        Err(format!("{text:?} is not a rate of arrivals: it must be above 0"))
-    }
+    text.parse::<PerSecond>().map(|rate| rate.0)
 }
 
 /// Reads a target such as `p99=100ms` or `mean=20ms`.

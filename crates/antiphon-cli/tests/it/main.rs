@@ -17,5 +17,6 @@ mod pause;
 mod plan;
 mod proxy;
 mod serve;
+mod simulate;
 mod stage;
 mod topics;

@@ -7,4 +7,5 @@ mod limits;
 mod makespan;
 mod plan;
 mod reference;
+mod simulation;
 mod textbook;

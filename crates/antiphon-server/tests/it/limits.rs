@@ -19,6 +19,8 @@ const ELSEWHERE: &[&str] = &[
     "Limits::outcome_bytes",
     "Limits::dead_letter_ms",
     "Limits::idempotency_ms",
+    "Limits::order",
+    "Limits::classes",
     "journal::Options::threads",
     "ServerOptions::driver",
     "ServerOptions::heartbeat",
