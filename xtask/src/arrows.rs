@@ -58,7 +58,7 @@ const ROWS: &[Row] = &[
         &[],
     ),
     row(CLI, ALL, ALL),
-    row("antiphon-examples", &["antiphon", "antiphon-server"], &["antiphon-embedded"]),
+    row("antiphon-examples", &["antiphon", "antiphon-server"], &["antiphon-embedded", "antiphon-queueing"]),
     row("antiphon-bench", ALL, ALL),
     // Whatever decodes bytes that somebody else may have written.
     row(

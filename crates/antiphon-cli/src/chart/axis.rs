@@ -28,36 +28,52 @@ impl Unit {
 pub struct Axis {
     pub label: String,
     pub unit: Unit,
-    logarithmic: bool,
+    scale: Scale,
+}
+
+/// How an axis spans its numbers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scale {
+    /// From 0.
+    Whole,
+    /// From the last tick below the numbers.
+    Close,
+    Logarithmic,
 }
 
 impl Axis {
     pub fn linear(label: &str, unit: Unit) -> Self {
-        Self { label: label.to_owned(), unit, logarithmic: false }
+        Self { label: label.to_owned(), unit, scale: Scale::Whole }
+    }
+
+    /// A linear axis that need not begin at 0.
+    pub fn close(label: &str, unit: Unit) -> Self {
+        Self { label: label.to_owned(), unit, scale: Scale::Close }
     }
 
     pub fn logarithmic(label: &str, unit: Unit) -> Self {
-        Self { label: label.to_owned(), unit, logarithmic: true }
+        Self { label: label.to_owned(), unit, scale: Scale::Logarithmic }
     }
 
     /// Whether the axis has a place for this number.
     pub fn takes(&self, value: f64) -> bool {
-        value.is_finite() && (!self.logarithmic || value > 0.0)
+        value.is_finite() && (self.scale != Scale::Logarithmic || value > 0.0)
     }
 
-    /// The axis that holds these numbers, and ends on ticks; a linear one begins at 0.
+    /// The axis that holds these numbers, and ends on ticks.
     pub fn fit(&self, values: impl Iterator<Item = f64>) -> Fitted {
         let taken = values.filter(|value| self.takes(*value));
         let (least, most) =
             taken.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), value| (a.min(value), b.max(value)));
-        if self.logarithmic {
+        if self.scale == Scale::Logarithmic {
             return Fitted { ticks: logarithmic_ticks(least, most), logarithmic: true };
         }
-        let most = if most > 0.0 { most } else { 1.0 };
-        let low = if least < 0.0 { least } else { 0.0 };
-        let step = step_of((most - low) / 6.0);
+        let (least, most) = if least > most { (0.0, 1.0) } else { (least, most) };
+        let least = if self.scale == Scale::Whole { least.min(0.0) } else { least };
+        let step = step_of(if most > least { (most - least) / 6.0 } else { 1.0 });
+        let low = (least / step + 1e-9).floor() * step;
         // A value a hair above a tick does not need another.
-        let count = ((most - low) / step - 1e-9).ceil() as u32;
+        let count = ((most - low) / step - 1e-9).ceil().max(1.0) as u32;
         Fitted { ticks: (0..=count).map(|tick| low + step * f64::from(tick)).collect(), logarithmic: false }
     }
 }
@@ -112,6 +128,12 @@ mod tests {
     fn ticks_are_round_and_hold_every_number() {
         let fitted = Axis::linear("", Unit::Count).fit([3.0, 47.0].into_iter());
         assert_eq!(fitted.ticks(), [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]);
+        let fitted = Axis::close("", Unit::Count).fit([0.93, 1.0].into_iter());
+        assert!(
+            (fitted.ticks()[0] - 0.92).abs() < 1e-9 && (fitted.place(1.0) - 1.0).abs() < 1e-9,
+            "{:?}",
+            fitted.ticks()
+        );
         let fitted = Axis::logarithmic("", Unit::Count).fit([0.02, 3.0].into_iter());
         let ticks = fitted.ticks();
         assert_eq!(ticks, [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]);
@@ -122,7 +144,7 @@ mod tests {
 
     #[test]
     fn an_axis_without_numbers_has_ticks_all_the_same() {
-        for axis in [Axis::linear("", Unit::Count), Axis::logarithmic("", Unit::Count)] {
+        for axis in [Axis::linear("", Unit::Count), Axis::close("", Unit::Count), Axis::logarithmic("", Unit::Count)] {
             assert!(axis.fit(std::iter::empty()).ticks().iter().all(|tick| tick.is_finite()));
         }
     }

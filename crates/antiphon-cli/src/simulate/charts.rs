@@ -25,12 +25,17 @@ fn draw(scenario: &Scenario, of: &ChartOf, results: &[Results]) -> Result<Chart,
     if let Some(name) = of.sources.iter().find(|name| !scenario.source.iter().any(|source| source.name == **name)) {
         return Err(Ending::usage(format!("{}: there is no source {name:?}", of.file)));
     }
-    let axis = |label: &str, unit: Unit| {
-        if of.logarithmic { Axis::logarithmic(label, unit) } else { Axis::linear(label, unit) }
+    let axis = |label: &str, unit: Unit| match (of.logarithmic, unit) {
+        (true, _) => Axis::logarithmic(label, unit),
+        // Nearly all is the usual share: what matters is what is missing.
+        (false, Unit::Percent) => Axis::close(label, unit),
+        (false, _) => Axis::linear(label, unit),
     };
     let (label, unit) = named(of.measure);
     let (x, y, lines) = match of.over {
-        Over::Load => (Axis::linear("utilisation", Unit::Percent), axis(label, unit), over_load(of, results)),
+        Over::Load => {
+            (Axis::close("load, as a part of the capacity", Unit::Percent), axis(label, unit), over_load(of, results))
+        }
         Over::Time => (Axis::linear("time", Unit::Seconds), axis(label, unit), over_time(of, results)?),
         Over::Calls => (
             Axis::linear("part of calls that keep it", Unit::Percent),

@@ -69,6 +69,8 @@ struct Attempt {
     run: Run,
     failed: bool,
     live: bool,
+    /// When its worker is done with it.
+    until: u64,
 }
 
 struct Machine {
@@ -324,7 +326,8 @@ impl<'a, St: Station> World<'a, St> {
             Some(takes) => takes.0 * S,
             None => demand_ns / machine.speed,
         };
-        let attempt = Attempt { run, failed, live: true };
+        let until = arrives + takes_ns as u64;
+        let attempt = Attempt { run, failed, live: true, until };
         let place = match self.attempts_free.pop() {
             Some(place) => {
                 if let Some(kept) = self.attempts.get_mut(place as usize) {
@@ -344,7 +347,7 @@ impl<'a, St: Station> World<'a, St> {
         if let Some(bucket) = self.buckets.get_mut(bucket) {
             bucket.attempts_per_s += 1.0;
         }
-        self.plan(arrives + takes_ns as u64 + ns(self.scenario.network.worker.0), What::Finish(place));
+        self.plan(until + ns(self.scenario.network.worker.0), What::Finish(place));
     }
 
     /// An attempt leaves its worker.
@@ -364,6 +367,7 @@ impl<'a, St: Station> World<'a, St> {
     fn void(&mut self, place: u32) {
         let Some(attempt) = self.attempts.get_mut(place as usize) else { return };
         attempt.live = false;
+        self.busy_ns -= attempt.until.saturating_sub(self.now) as f64;
     }
 
     fn end(&mut self, index: u32, how: End) {
