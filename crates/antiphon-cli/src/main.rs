@@ -75,7 +75,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Ending> {
         Command::Dead(dead) => client(dead::run(dead, url, output)),
         Command::Ping(ping) => client(ping::run(ping, url, output)),
         Command::Bench(bench) => client(bench::run(bench, url, output)),
-        Command::Plan(plan) => plan::run(plan, output),
+        Command::Plan(plan) => plan::run(plan, url, output),
         Command::Simulate(simulate) => simulate::run(simulate, output),
         Command::Journal(journal) => journal::run(journal, output),
         Command::Completions(completions) => completions::run(&completions),

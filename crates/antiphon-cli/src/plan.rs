@@ -2,10 +2,12 @@
 
 mod batch;
 pub mod figures;
+mod live;
 mod report;
 
 use crate::ending::Ending;
 use crate::output::{Format, Output};
+use antiphon_protocol::Name;
 use antiphon_queueing::{QueueingError, Service, Station, Target};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = HELP)]
 pub struct PlanOf {
     /// How many calls come, such as 80/s, 5000/min or 2/h
-    #[arg(long, value_name = "RATE", value_parser = figures::rate, required_unless_present = "batch")]
+    #[arg(long, value_name = "RATE", value_parser = figures::rate, required_unless_present_any = ["batch", "live"])]
     arrival: Option<f64>,
     /// How long a worker takes for one, on average; with --batch FILE that is read from the file
     #[arg(long, value_name = "TIME", value_parser = figures::duration_s)]
@@ -32,6 +34,12 @@ pub struct PlanOf {
     /// What the response time is to keep, such as p99=100ms or mean=20ms
     #[arg(long, value_name = "TARGET", value_parser = figures::target, conflicts_with = "batch")]
     target: Option<Target>,
+    /// Measure this procedure on the running broker: a prediction beside what is observed, and what to do
+    #[arg(long, value_name = "PROCEDURE", value_parser = crate::input::name, conflicts_with_all = ["arrival", "service", "workers", "batch"])]
+    live: Option<Name>,
+    /// How long --live watches the broker
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = figures::duration_s)]
+    watch: f64,
     /// Plan a batch that is handed over at once: how many calls, or a file with a service time on each line
     #[arg(long, value_name = "N|FILE", conflicts_with = "arrival")]
     batch: Option<String>,
@@ -50,7 +58,10 @@ const HELP: &str = "Arrivals are taken to be independent of each other (Poisson)
 given up. Exact for exponential service times, and in the mean for one worker; else the mean response is within 2 %. \
 A load above the capacity exits with 1 and says both.";
 
-pub fn run(arguments: PlanOf, output: &Output) -> Result<(), Ending> {
+pub fn run(arguments: PlanOf, url: Option<&str>, output: &Output) -> Result<(), Ending> {
+    if let Some(procedure) = &arguments.live {
+        return crate::client(live::run(&arguments, procedure, url, output));
+    }
     if arguments.batch.is_some() {
         return batch::run(&arguments, output);
     }

@@ -18,7 +18,7 @@ pub use scenario::{
     Arrival, ChartOf, Classes, Crashes, Demand, Measure, Network, Order, Outage, Over, Placement, Policy, Scenario,
     Source, Workers,
 };
-pub use tally::{Bucket, Counts, Measured, Percentiles};
+pub use tally::{BrokerMeasured, Bucket, Counts, Measured, Percentiles};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

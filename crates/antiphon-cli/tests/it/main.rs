@@ -11,6 +11,7 @@ mod explain;
 mod input;
 mod kill;
 mod lines;
+mod live;
 mod load;
 mod operate;
 mod pause;

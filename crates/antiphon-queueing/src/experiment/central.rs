@@ -2,6 +2,7 @@
 
 use crate::experiment::scenario::{Classes, Order, Policy, Scenario};
 use crate::experiment::station::{Arrived, End as Over, Finish, Run, Station, Told};
+use crate::experiment::tally::BrokerMeasured;
 use crate::experiment::{Problem, worker_slots};
 use antiphon_engine::{
     Body, Command, Effect, Effects, End, Engine, Gate, Handle, InboxKey, Limits, Now, Peer, Record, Role, Submit,
@@ -54,6 +55,10 @@ impl Effects for Heard {
     fn release(&mut self, _: Handle) {}
 
     fn entomb(&mut self, _: CallId) {}
+
+    fn begin_gathering(&mut self) {}
+
+    fn gather(&mut self, _: antiphon_engine::Told) {}
 
     fn emit(&mut self, _: Gate, effect: Effect) {
         match effect {
@@ -111,6 +116,7 @@ impl Central {
         limits.outcome_ms = 0;
         limits.outcome_bytes = 0;
         limits.dead_letters_max = 0;
+        limits.predict = policy.admission;
         limits.order = match policy.order {
             Order::Due => antiphon_engine::Order::Due,
             Order::Submitted => antiphon_engine::Order::Submitted,
@@ -224,6 +230,17 @@ impl Station for Central {
             self.engine.handle(now_of(now), Command::Acknowledge { peer: CALLER, id }, &mut self.heard);
         }
         told.append(&mut self.heard.told);
+    }
+
+    fn measured(&self) -> Option<BrokerMeasured> {
+        let measured = self.engine.procedures().into_iter().next()?.measured;
+        let mean_s = measured.service_mean_us as f64 / 1e6;
+        Some(BrokerMeasured {
+            start_interval_s: measured.start_interval_us.map(|us| us as f64 / 1e6),
+            service_s: mean_s,
+            service_cv: (measured.service_variance_ms2 as f64).sqrt() / 1e3 / mean_s,
+            prediction_error: measured.prediction_error_permille.map(|permille| permille as f64 / 1e3),
+        })
     }
 
     fn next_wake(&self) -> Option<u64> {

@@ -2,6 +2,7 @@
 
 use crate::experiment::scenario::Placement;
 use crate::experiment::station::{Arrived, End, Finish, Run, Station, Told};
+use crate::experiment::tally::BrokerMeasured;
 use antiphon_protocol::LeaseTag;
 use rand::Rng;
 use rand::rngs::SmallRng;
@@ -90,6 +91,10 @@ impl Station for Placed {
     fn connect(&mut self, _: u64, _: u32, _: bool, _: &mut Vec<Told>) {}
 
     fn wake(&mut self, _: u64, _: &mut Vec<Told>) {}
+
+    fn measured(&self) -> Option<BrokerMeasured> {
+        None
+    }
 
     fn next_wake(&self) -> Option<u64> {
         None

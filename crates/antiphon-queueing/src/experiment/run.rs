@@ -3,7 +3,7 @@
 use crate::experiment::central::Central;
 use crate::experiment::placed::Placed;
 use crate::experiment::scenario::{Placement, Policy, Scenario};
-use crate::experiment::tally::{Bucket, Measured, Tally};
+use crate::experiment::tally::{BrokerMeasured, Bucket, Measured, Tally};
 use crate::experiment::world::{Seen, World};
 use crate::experiment::{Problem, Traces, worker_slots};
 use rand::SeedableRng;
@@ -32,6 +32,8 @@ pub struct Results {
     pub simulated_s: f64,
     /// Calls that had not ended when all patience was used up.
     pub lost: u64,
+    /// What the engine measured of itself; nothing for the models beside it.
+    pub broker: Option<BrokerMeasured>,
     /// All calls together.
     pub all: Measured,
     /// The calls of each source.
@@ -104,6 +106,7 @@ impl Scenario {
             utilisation: seen.utilisation,
             simulated_s: seen.length_s,
             lost: seen.lost,
+            broker: seen.measured,
             all: all.measured(),
             sources: sources.collect(),
             over_time: seen.buckets,

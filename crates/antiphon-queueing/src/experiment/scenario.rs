@@ -233,6 +233,8 @@ pub struct Policy {
     pub one_class: bool,
     /// Whether tenants take turns, or stand in one line.
     pub fair: bool,
+    /// Whether a call that would start after its deadline, as far as the broker can tell, is refused at once.
+    pub admission: bool,
     /// Where calls wait.
     pub placement: Placement,
 }
@@ -245,6 +247,7 @@ impl Default for Policy {
             classes: Classes::Weighted,
             one_class: false,
             fair: true,
+            admission: true,
             placement: Placement::Central,
         }
     }

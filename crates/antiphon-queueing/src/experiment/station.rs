@@ -1,5 +1,6 @@
 //! Where calls wait and who runs them, as the world around sees it: the engine, or a model beside it.
 
+use crate::experiment::tally::BrokerMeasured;
 use antiphon_protocol::LeaseTag;
 
 /// What a station says.
@@ -56,6 +57,8 @@ pub(crate) trait Station {
     fn connect(&mut self, now: u64, worker: u32, connected: bool, told: &mut Vec<Told>);
     /// Something is due.
     fn wake(&mut self, now: u64, told: &mut Vec<Told>);
+    /// What the station itself measured, if it does.
+    fn measured(&self) -> Option<BrokerMeasured>;
     /// When `wake` is to be called at the latest.
     fn next_wake(&self) -> Option<u64>;
 }

@@ -177,6 +177,19 @@ impl Tally {
     }
 }
 
+/// What a broker measures of itself, in the end: newer samples weigh more.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct BrokerMeasured {
+    /// Between two starts while calls wait, in seconds.
+    pub start_interval_s: Option<f64>,
+    /// From lease to end of an attempt, on average, in seconds.
+    pub service_s: f64,
+    /// Its standard deviation ÷ its mean.
+    pub service_cv: f64,
+    /// How far its predictions of waits are off, as a part of them.
+    pub prediction_error: Option<f64>,
+}
+
 /// A stretch of time.
 #[derive(Clone, Copy, Default, Debug, Serialize)]
 pub struct Bucket {

@@ -4,7 +4,7 @@ use crate::experiment::arrival::Arrivals;
 use crate::experiment::demand::Demands;
 use crate::experiment::scenario::Scenario;
 use crate::experiment::station::{Arrived, End, Finish, Run, Station, Told};
-use crate::experiment::tally::{BUCKETS, Bucket, Ended, Tally};
+use crate::experiment::tally::{BUCKETS, BrokerMeasured, Bucket, Ended, Tally};
 use crate::experiment::{Problem, Progress, Traces};
 use crate::service::unit;
 use rand::SeedableRng;
@@ -110,6 +110,7 @@ pub(crate) struct Seen {
     pub length_s: f64,
     pub utilisation: f64,
     pub lost: u64,
+    pub measured: Option<BrokerMeasured>,
 }
 
 impl<'a, St: Station> World<'a, St> {
@@ -451,6 +452,7 @@ impl<'a, St: Station> World<'a, St> {
             length_s: self.now as f64 / S,
             utilisation: self.busy_ns / (slots * self.now as f64),
             lost: self.open,
+            measured: self.station.measured(),
         }
     }
 }

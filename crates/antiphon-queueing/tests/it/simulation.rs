@@ -289,3 +289,37 @@ fn what_cannot_be_run_is_told() {
     let run = stopped.run(&stopped.policy[0], 0.5, &Traces::default(), &mut |_| false);
     assert_eq!(run.unwrap_err().to_string(), "stopped");
 }
+
+/// The engine knows no theory: it measures how fast calls start while some wait. Theory says that whoever waits has
+/// ρ/(1 − ρ) others ahead on average, and waits 1/(cμ − λ); so the one measured and the other computed must agree.
+#[test]
+fn the_waits_that_the_engine_predicts_are_those_of_theory() {
+    for (rate, utilisation) in [("280/s", 0.7), ("360/s", 0.9)] {
+        let scenario =
+            scenario(json!({ "calls": 40_000, "source": [poisson("all", rate)], "workers": [{ "count": 4 }] }));
+        let broker = run(&scenario, &Traces::default()).remove(0).broker.unwrap();
+        let ahead = utilisation / (1.0 - utilisation);
+        let predicted = broker.start_interval_s.unwrap() * (ahead + 1.0);
+        let theory = Markov::new(utilisation * 400.0, 0.01, 4).unwrap();
+        // The engine goes by its newest 256 starts at most, whose mean is off by a sixteenth.
+        close(predicted, theory.mean_wait_s() / theory.probability_of_waiting(), 0.2, rate);
+        close(broker.service_s, 0.01, 0.2, "the service time");
+        close(broker.service_cv, 1.0, 0.3, "its coefficient of variation");
+        assert!(broker.prediction_error.is_some_and(|error| error < 1.0), "{broker:?}");
+    }
+}
+
+#[test]
+fn what_would_be_late_is_refused_at_once_with_admission_only() {
+    let mut source = poisson("all", "500/s");
+    source["deadline"] = json!("200ms");
+    let scenario = scenario(json!({
+        "calls": 40_000, "source": [source], "workers": [{ "count": 4 }],
+        "policy": [{ "name": "without", "admission": false }, { "name": "with" }],
+    }));
+    let [without, with] = run(&scenario, &Traces::default()).try_into().unwrap();
+    assert_eq!(without.all.counts.refused, 0);
+    assert!(without.all.counts.expired > 4_000, "{:?}", without.all.counts);
+    assert!(with.all.counts.refused > 4_000, "{:?}", with.all.counts);
+    assert!(with.all.mean_answer_s < without.all.mean_answer_s, "who is refused knows at once");
+}
