@@ -2,8 +2,8 @@
 
 use crate::output::{Color, Format};
 use crate::{
-    bench, call, cancel, completions, dead, demo, emit, explain, journal, ls, ping, plan, queue, result, serve,
-    simulate, status, subscription, worker,
+    bench, call, cancel, completions, dead, demo, emit, explain, journal, ls, ping, plan, queue, result, schedule,
+    serve, simulate, status, subscription, worker,
 };
 use clap::{Parser, Subcommand};
 
@@ -49,6 +49,9 @@ pub enum Command {
     /// Call a procedure for each event whose topic matches a pattern
     #[command(subcommand)]
     Subscription(subscription::Subscriptions),
+    /// Call a procedure again and again: at an interval, or at the times of a cron expression
+    #[command(subcommand)]
+    Schedule(schedule::Schedules),
     /// List calls, newest first
     Ls(ls::Ls),
     /// Serve procedures with any program; list and drain workers

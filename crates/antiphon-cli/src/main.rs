@@ -27,6 +27,7 @@ mod ping;
 mod plan;
 mod queue;
 mod result;
+mod schedule;
 mod serve;
 mod simulate;
 mod status;
@@ -69,6 +70,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Ending> {
         Command::Cancel(cancel) => client(cancel::run(cancel, url, output)),
         Command::Emit(emit) => client(emit::run(emit, url, output)),
         Command::Subscription(which) => client(subscription::run(which, url, output)),
+        Command::Schedule(which) => client(schedule::run(which, url, output)),
         Command::Ls(ls) => client(ls::run(ls, url, output)),
         Command::Worker(worker) => client(worker::run(worker, url, output)),
         Command::Queue(queue) => client(queue::run(queue, url, output)),

@@ -70,6 +70,7 @@ pub async fn changed(connection: &Connection, query: Query, output: &Output) -> 
         Change::Replaced => "replaced",
         Change::Unchanged => "unchanged: it was there already",
         Change::Removed => "removed",
+        Change::Changed => "done",
     });
     Ok(())
 }

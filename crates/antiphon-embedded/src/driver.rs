@@ -8,6 +8,7 @@ use crate::outlet::{Outlet, PeerId};
 use crate::output::{Outbox, Output, Scratch};
 use crate::progress::Told;
 use crate::questions::Question;
+use crate::timetable::Timetable;
 use crate::told::Gathering;
 use crate::tombs::Tombs;
 use crate::topics::check_attempts;
@@ -104,6 +105,7 @@ pub struct Driver {
     pub(crate) cold: HashSet<u32>,
     pub(crate) tombs: Tombs,
     pub(crate) told: Told,
+    pub(crate) timetable: Timetable,
     pub(crate) poisoned: Option<Failure>,
     pub(crate) scratch: Scratch,
     pub(crate) gathering: Gathering,
@@ -131,6 +133,7 @@ impl Driver {
             cold: HashSet::new(),
             tombs: Tombs::default(),
             told: Told::default(),
+            timetable: Timetable::default(),
             poisoned: None,
             scratch: Scratch::default(),
             gathering: Gathering::default(),
@@ -396,6 +399,7 @@ impl Driver {
     pub fn pump(&mut self, outlet: &mut dyn Outlet) -> Option<Duration> {
         self.stale = true;
         if self.poisoned.is_none() {
+            self.run_timetable();
             self.make_room_for_events();
             self.with(Generation::Young, None, |engine, now, output| engine.advance(now, STEPS_A_PUMP, output));
             self.sweep_a_little();
@@ -441,8 +445,9 @@ impl Driver {
         {
             return Some(Duration::ZERO);
         }
-        let due_ms = self.engine.next_wake()?;
-        Some(Duration::from_millis(due_ms.saturating_sub(self.now.monotonic_ms)))
+        let due = self.engine.next_wake();
+        let due = due.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(self.now.monotonic_ms)));
+        due.into_iter().chain(self.timetable.next_wake(self.now)).min()
     }
 }
 
@@ -454,7 +459,7 @@ fn is_plain(submit: &Submit) -> bool {
 }
 
 /// FNV-1a of the arguments, to tell whether a key came back with others. It is journaled, so it never changes.
-fn hash_of(payload: &Payload) -> u64 {
+pub(crate) fn hash_of(payload: &Payload) -> u64 {
     let seed = 0xCBF2_9CE4_8422_2325 ^ u64::from(payload.content_type as u8);
     payload.bytes.iter().fold(seed, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3))
 }

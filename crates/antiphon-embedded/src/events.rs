@@ -175,6 +175,10 @@ pub(crate) fn refused(refusal: &Refusal) -> Failure {
             let text = format!("{limit} subscriptions exist, the limit: remove some, or use patterns");
             Failure::new(Code::ResourceExhausted, text)
         }
+        Refusal::SchedulesFull { limit } => {
+            let text = format!("{limit} schedules exist, the limit: remove some");
+            Failure::new(Code::ResourceExhausted, text)
+        }
         Refusal::EventsFull { limit } => {
             let text =
                 format!("{limit} events wait to make their calls or for those to end, the limit: try again later");
@@ -209,7 +213,7 @@ pub(crate) fn capabilities(durable: bool, payload_bytes_max: u32) -> Capabilitie
         named_inboxes: Support::Native,
         progress: Support::Native,
         events: Support::Native,
-        schedules: Support::Refused,
+        schedules: Support::Native,
         payload_bytes_max,
     }
 }

@@ -203,7 +203,8 @@ impl Effects for Output<'_> {
                 let body = Body::Outcome(self.gathering.finish(met, counts));
                 self.bodies.keep(body)
             }
-            antiphon_engine::Body::None | antiphon_engine::Body::Stored(_) => Handle::NONE,
+            antiphon_engine::Body::Stored(from) => self.load(from).map_or(Handle::NONE, |body| self.bodies.keep(body)),
+            antiphon_engine::Body::None => Handle::NONE,
         }
     }
 

@@ -52,6 +52,10 @@ impl Driver {
             Query::Configure { procedure, changes } => (Gate::Recorded, self.configure(&procedure, &changes)),
             Query::Subscribe(subscription) => (Gate::Recorded, self.subscribe(&subscription)),
             Query::Unsubscribe(name) => (Gate::Recorded, self.unsubscribe(&name)),
+            Query::Schedule(schedule) => (Gate::Recorded, self.schedule(*schedule)),
+            Query::Unschedule(name) => (Gate::Recorded, self.unschedule(&name)),
+            Query::PauseSchedule { name, paused } => (Gate::Recorded, self.pause_schedule(&name, paused)),
+            Query::Schedules => (Gate::Recorded, Answer::Schedules(self.schedules())),
             Query::Subscriptions { topic, after } => {
                 let found = self.engine.subscriptions(topic.as_ref(), after.as_ref());
                 (Gate::Recorded, Answer::Subscriptions(found))

@@ -18,7 +18,7 @@ impl Engine {
         self.cancel_call(id, effects).1
     }
 
-    fn cancel_call(&mut self, id: CallId, effects: &mut impl Effects) -> (Gate, CancelAnswer) {
+    pub(crate) fn cancel_call(&mut self, id: CallId, effects: &mut impl Effects) -> (Gate, CancelAnswer) {
         let Some(index) = self.calls.find(id) else { return (Gate::Open, CancelAnswer::NotFound) };
         let gate = self.gate(index);
         (gate, self.cancel_index(index, effects))

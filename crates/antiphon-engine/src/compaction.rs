@@ -33,6 +33,8 @@ impl Engine {
             Some(Kind::Emitted) => return self.move_event(id, of_base, effects),
             Some(Kind::Distributed) => return self.move_event(id, None, effects),
             Some(Kind::Subscribed) => return self.move_subscription(id, of_base, effects),
+            Some(Kind::Scheduled) => return self.move_schedule(id, of_base, effects),
+            Some(Kind::Ticked) => return self.move_schedule(id, None, effects),
             Some(Kind::Unsubscribed) => return self.move_subscription(id, None, effects),
             _ => {}
         }

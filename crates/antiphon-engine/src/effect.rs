@@ -272,6 +272,8 @@ pub enum Refusal {
     NotDurable,
     /// There are as many subscriptions as may be.
     SubscriptionsFull { limit: u32 },
+    /// There are as many schedules as may be.
+    SchedulesFull { limit: u32 },
     /// As many events wait to be distributed, or are remembered, as may be.
     EventsFull { limit: u32 },
     /// The callbacks are not within bounds.

@@ -32,6 +32,7 @@ mod meter;
 mod procedure;
 mod queue;
 mod record;
+mod recurring;
 mod replay;
 mod report;
 mod retention;
@@ -57,6 +58,7 @@ pub use event::Emitted;
 pub use inbox::InboxKey;
 pub use limits::{Classes, Limits, Order};
 pub use record::{Kind, Progress, Record, Settled, Submitted};
+pub use recurring::{Scheduled, Ticked};
 pub use replay::Replay;
 pub use report::End;
 pub use subscription::Subscribed;
@@ -235,6 +237,7 @@ pub struct Engine {
     lines: u32,
     events: event::Events,
     subscriptions: subscription::Subscriptions,
+    schedules: recurring::Schedules,
     /// The last number given to an event or a change of subscriptions.
     order: u64,
     counters: Counters,
@@ -280,6 +283,7 @@ impl Engine {
             lines: 0,
             events: event::Events::default(),
             subscriptions: subscription::Subscriptions::default(),
+            schedules: recurring::Schedules::default(),
             order: 0,
             counters: Counters::default(),
         }
@@ -315,6 +319,7 @@ impl Engine {
         self.settle_groups(budget, effects);
         self.retain(budget, effects);
         self.distribute(budget, effects);
+        self.launch_queued(effects);
         self.dispatch(budget, effects);
     }
 

@@ -69,6 +69,8 @@ pub struct Limits {
     pub inboxes_max: u32,
     /// Subscriptions: each costs about 400 bytes.
     pub subscriptions_max: u32,
+    /// Schedules: each costs about 500 bytes, and is looked at after each restart.
+    pub schedules_max: u32,
     /// Events that have not made all their calls yet.
     pub events_open_max: u32,
     /// Events that are remembered, each about 150 bytes beside its payload on disk.
@@ -115,6 +117,7 @@ impl Limits {
             group_children_max: defaults::GROUP_CHILDREN_MAX,
             inboxes_max: 100_000,
             subscriptions_max: 1_000_000,
+            schedules_max: 10_000,
             events_open_max: 100_000,
             events_max: 1_000_000,
             events_done_max: 100_000,

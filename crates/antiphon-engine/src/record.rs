@@ -7,6 +7,7 @@ use crate::call::Attempt;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::event::Emitted;
 use crate::inbox::InboxKey;
+use crate::recurring::{Scheduled, Ticked};
 use crate::route_codec::{decode_callbacks, decode_route, encode_callbacks, encode_route};
 use crate::subscription::Subscribed;
 use crate::tail::{Tail, Ties, decode_attempt, decode_tail, encode_attempt, encode_tail};
@@ -55,6 +56,10 @@ pub enum Kind {
     Subscribed = 19,
     /// [`Record::Unsubscribed`]
     Unsubscribed = 20,
+    /// [`Record::Scheduled`]
+    Scheduled = 21,
+    /// [`Record::Ticked`]
+    Ticked = 22,
     /// [`Record::Configured`]
     Configured = 15,
 }
@@ -80,6 +85,8 @@ impl Kind {
             18 => Self::Distributed,
             19 => Self::Subscribed,
             20 => Self::Unsubscribed,
+            21 => Self::Scheduled,
+            22 => Self::Ticked,
             15 => Self::Configured,
             _ => return None,
         })
@@ -188,6 +195,15 @@ pub enum Record<'a> {
         id: CallId,
         /// The number; the highest there is when it is done.
         cursor: u64,
+    },
+    /// A schedule exists, or (on compaction) stands as it stands now. A base; the body is its arguments.
+    Scheduled(Cow<'a, Scheduled>),
+    /// A schedule has come so far.
+    Ticked {
+        /// The schedule.
+        id: CallId,
+        /// How far.
+        ticked: Ticked,
     },
     /// A subscription exists. A base.
     Subscribed(Cow<'a, Subscribed>),
@@ -301,6 +317,8 @@ impl Record<'_> {
             Self::Distributed { .. } => Kind::Distributed,
             Self::Subscribed(_) => Kind::Subscribed,
             Self::Unsubscribed { .. } => Kind::Unsubscribed,
+            Self::Scheduled(_) => Kind::Scheduled,
+            Self::Ticked { .. } => Kind::Ticked,
             Self::Configured { .. } => Kind::Configured,
         }
     }
@@ -313,6 +331,7 @@ impl Record<'_> {
             Self::Settled(record) => record.id.to_bytes(),
             Self::Emitted(record) => record.id.to_bytes(),
             Self::Subscribed(record) => record.id.to_bytes(),
+            Self::Scheduled(record) => record.id.to_bytes(),
             Self::Leased { id, .. }
             | Self::Returned { id, .. }
             | Self::Acknowledged { id }
@@ -322,6 +341,7 @@ impl Record<'_> {
             | Self::Sealed { id }
             | Self::Distributed { id, .. }
             | Self::Unsubscribed { id, .. }
+            | Self::Ticked { id, .. }
             | Self::Forgotten { id } => id.to_bytes(),
             Self::Started { .. }
             | Self::InboxOpened { .. }
@@ -367,6 +387,8 @@ impl Record<'_> {
             | Self::Unsubscribed { at: number, .. } => to.u64(*number),
             Self::Emitted(record) => record.encode(&mut to),
             Self::Subscribed(record) => record.encode(&mut to),
+            Self::Scheduled(record) => record.encode(&mut to),
+            Self::Ticked { ticked, .. } => ticked.encode(&mut to),
             Self::Configured { procedure, settings } => {
                 to.text(procedure);
                 encode_settings(settings, &mut to);
@@ -424,6 +446,8 @@ impl Record<'_> {
             Kind::Distributed => Record::Distributed { id, cursor: from.u64()? },
             Kind::Subscribed => Record::Subscribed(Cow::Owned(Subscribed::decode(id, &mut from)?)),
             Kind::Unsubscribed => Record::Unsubscribed { id, at: from.u64()? },
+            Kind::Scheduled => Record::Scheduled(Cow::Owned(Scheduled::decode(id, &mut from)?)),
+            Kind::Ticked => Record::Ticked { id, ticked: Ticked::decode(&mut from)? },
             Kind::Configured => {
                 Record::Configured { procedure: name(&mut from)?, settings: Cow::Owned(decode_settings(&mut from)?) }
             }

@@ -87,6 +87,8 @@ impl Replay {
                 }
             }
             Record::Subscribed(record) => self.subscribed(record.into_owned(), handle, cold),
+            Record::Scheduled(record) => self.scheduled(record.into_owned(), handle, cold),
+            Record::Ticked { id, ticked } => self.engine.schedules.ticked(id, ticked),
             Record::Unsubscribed { id, at } => {
                 self.engine.order = self.engine.order.max(at);
                 if let Some(place) = self.engine.subscriptions.find(id) {
@@ -95,6 +97,7 @@ impl Replay {
             }
             Record::Forgotten { id } | Record::Entombed { id, .. } => {
                 self.engine.events.remove(id);
+                self.engine.schedules.remove(id);
                 if let Some(place) = self.engine.subscriptions.find(id) {
                     self.engine.subscriptions.remove(place);
                 }
@@ -355,6 +358,7 @@ impl Replay {
         self.engine.inboxes.handles().for_each(&mut live);
         self.engine.events.handles().for_each(&mut live);
         self.engine.subscriptions.handles().for_each(&mut live);
+        self.engine.schedules.handles().for_each(&mut live);
         self.engine.events.line_up();
         self.engine.procedures.configured.keys().copied().for_each(&mut live);
         if self.engine.horizon_record.0 != Handle::NONE {

@@ -32,6 +32,10 @@ pub const PAYLOAD_BYTES_MAX: u32 = 16 << 20;
 pub const PROGRESS_ITEMS_MAX: usize = 64;
 /// How many bytes of them; also the most that one may have.
 pub const PROGRESS_BYTES_MAX: usize = 64 << 10;
+/// A tick of a schedule that starts later than this was missed: its policy says whether it still counts.
+pub const SCHEDULE_LATE_MS: u64 = 10_000;
+/// The largest arguments of a schedule, in bytes.
+pub const SCHEDULE_BYTES_MAX: usize = 64 << 10;
 /// How many leases a call may lose as the only suspect before it is dead.
 pub const LOST_LEASES_MAX: u8 = 3;
 /// How many unsettled calls a broker holds.

@@ -1,7 +1,8 @@
 //! Questions that operators and late callers ask a broker, and its answers.
 
 use crate::{
-    Bulk, BulkAnswer, CallId, Change, Code, Epoch, Explanation, Name, Setting, Settings, State, Subscription, Topic,
+    Bulk, BulkAnswer, CallId, Change, Code, Epoch, Explanation, Name, Schedule, ScheduleStatus, Setting, Settings,
+    State, Subscription, Topic,
 };
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -48,6 +49,19 @@ pub enum Query {
     Subscribe(Box<Subscription>),
     /// Have no subscription of this name. Events that were accepted before still make their calls.
     Unsubscribe(Name),
+    /// Call a procedure at each tick; one of the same name is replaced.
+    Schedule(Box<Schedule>),
+    /// Have no schedule of this name. Calls that it made go on.
+    Unschedule(Name),
+    /// Let a schedule's ticks pass, or not any more.
+    PauseSchedule {
+        /// Its name.
+        name: Name,
+        /// Whether they pass.
+        paused: bool,
+    },
+    /// All schedules.
+    Schedules,
     /// Subscriptions by name, at most [`SUBSCRIPTIONS_MAX`] of them.
     Subscriptions {
         /// Only those whose pattern matches.
@@ -108,6 +122,8 @@ pub enum Answer {
     Settings(Settings),
     /// To [`Query::Subscribe`] and [`Query::Unsubscribe`].
     Changed(Change),
+    /// To [`Query::Schedules`].
+    Schedules(Vec<ScheduleStatus>),
     /// To [`Query::Subscriptions`].
     Subscriptions(Vec<Subscription>),
     /// The question could not be carried out.

@@ -209,4 +209,6 @@ pub enum Change {
     Unchanged,
     /// It is gone.
     Removed,
+    /// It is paused, or goes on.
+    Changed,
 }

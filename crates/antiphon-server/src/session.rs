@@ -302,7 +302,8 @@ impl Session<'_> {
                 | feature::IDEMPOTENCY_KEYS
                 | feature::PRIORITIES
                 | feature::PROGRESS
-                | feature::EVENTS,
+                | feature::EVENTS
+                | feature::SCHEDULES,
             broker: [0; 16],
             epoch: self.driver.epoch().0,
             wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),

@@ -57,6 +57,7 @@ mod pending;
 mod procedure;
 mod progress;
 mod renewal;
+mod schedule;
 mod service;
 mod session;
 mod stable;
@@ -88,8 +89,9 @@ pub use antiphon_broker::{Broker, Capabilities, Driver, OpenError};
 pub use antiphon_macros::{Failure, service};
 pub use antiphon_protocol::{
     Answer, Backoff, BrokerStatus, CallFilter, CallId, CallStatus, CancelAnswer, Cause, Change, Code, ContentType,
-    Durability, Explanation, Failure, Knowledge, Measured, Name, Outcome, Pattern, Payload, ProcedureStatus, Query,
-    Route, Schema, SchemaParameter, Standing, State, Subscription, Topic, TopicError, WorkerStatus, defaults,
+    Durability, Explanation, Failure, Knowledge, Measured, Misfire, Name, Outcome, Overlap, Pattern, Payload,
+    ProcedureStatus, Query, Recurrence, Route, Schedule, ScheduleStatus, Schema, SchemaParameter, Standing, State,
+    Subscription, Topic, TopicError, WorkerStatus, defaults,
 };
 pub use bytes::Bytes;
 

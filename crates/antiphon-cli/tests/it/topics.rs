@@ -36,6 +36,32 @@ fn an_event_calls_each_matching_subscription_once_over_a_restart() {
 }
 
 #[test]
+fn a_schedule_calls_at_its_ticks_and_shows_the_next_ones() {
+    let mut broker = Broker::start();
+    broker.run(["schedule", "add", "often", "note.tick", "{\"n\": 1}", "--every", "1s"]).ok();
+    broker.run(["schedule", "add", "workdays", "note.tick", "--cron", "0 9 * * MON-FRI", "--tz", "Europe/Berlin"]).ok();
+    let listed = broker.run(["schedule", "ls"]).ok().to_owned();
+    assert!(listed.contains("every 1s") && listed.contains("0 9 * * MON-FRI Europe/Berlin"), "{listed}");
+    assert!(listed.contains("09:00:00 CE"), "{listed}");
+    let _worker = broker.worker(&["--exec", "note.tick=cat"]);
+    let ended = |broker: &Broker| {
+        let calls = broker.run(["ls", "--procedure", "note.tick", "--state", "succeeded", "-o", "json"]).json();
+        calls.as_array().unwrap().len()
+    };
+    until("two ticks were called", || ended(&broker) >= 2);
+    broker.kill_and_restart();
+    let before = ended(&broker);
+    until("ticks go on after a restart", || ended(&broker) > before);
+    broker.run(["schedule", "pause", "often"]).ok();
+    assert!(broker.run(["schedule", "ls"]).ok().contains("paused"));
+    broker.run(["schedule", "rm", "often"]).ok();
+    broker.run(["schedule", "rm", "often"]).fails(5, "no schedule often");
+    broker.run(["schedule", "add", "x", "a.b", "--cron", "0 99 * * *"]).fails(6, "no hour");
+    broker.run(["schedule", "add", "x", "a.b", "--cron", "0 9 * * *", "--tz", "Mars"]).fails(6, "not a time zone");
+    broker.run(["schedule", "add", "x", "a.b"]).fails(2, "--every");
+}
+
+#[test]
 fn wrong_topics_and_patterns_are_told() {
     let broker = Broker::start();
     broker.run(["emit", "orders..created"]).fails(2, "empty token");

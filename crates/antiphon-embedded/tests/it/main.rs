@@ -6,3 +6,4 @@ mod conformance;
 mod full;
 #[cfg(shuttle)]
 mod orders;
+mod schedules;
