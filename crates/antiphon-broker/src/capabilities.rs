@@ -33,6 +33,12 @@ pub struct Capabilities {
     pub leases: LeasesOf,
     /// Which questions are answered.
     pub questions: Questions,
+    /// Whether at most so many calls with one concurrency key run at a time.
+    pub concurrency_keys: Support,
+    /// Whether labels that calls require and the slots that they take are heeded.
+    pub needs: Support,
+    /// Whether a procedure that waits for a sub-call can give its slots back meanwhile.
+    pub parking: Support,
     /// Inboxes with names.
     pub named_inboxes: Support,
     /// What running calls tell of themselves.

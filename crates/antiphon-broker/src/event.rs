@@ -78,6 +78,11 @@ pub enum Event {
         /// Which lease.
         lease: LeaseTag,
     },
+    /// To a worker: the lease has its slots again, and its procedure may go on.
+    Resumed {
+        /// Which lease.
+        lease: LeaseTag,
+    },
     /// To a worker: an operator asks it to drain.
     DrainAsked,
     /// More can be submitted or reported.

@@ -94,6 +94,19 @@ pub trait Worker: Send + Sync {
     /// Prolongs leases by their length from now; one that is not current is answered by [`Event::Stale`].
     fn extend(&self, leases: &[LeaseTag]);
 
+    /// The procedure under this lease waits for a sub-call: the lease takes no slots meanwhile, and is still extended. The
+    /// broker may decline without a word, where as many wait as may. To be said again after [`Event::Up`]. Only where
+    /// [`Capabilities::parking`] is native; a broker that has no such thing need not implement it.
+    fn park(&self, lease: LeaseTag, awaits: Option<CallId>) {
+        let _ = (lease, awaits);
+    }
+
+    /// The procedure wants to go on: answered by [`Event::Resumed`] when the lease has its slots, which is at once if they
+    /// were never given back. To be said again after [`Event::Up`].
+    fn resume(&self, lease: LeaseTag) {
+        let _ = lease;
+    }
+
     /// Takes no more leases; those held go on.
     fn drain(&self);
 

@@ -45,6 +45,24 @@ pub struct Call {
     /// Calls of one procedure with the same key are one call
     #[arg(long, value_parser = input::key, value_name = "KEY")]
     idempotency_key: Option<Key>,
+    /// Calls with one ordering key run one after the other, in the order in which they became ready
+    #[arg(long, visible_alias = "key", value_parser = input::key, value_name = "KEY")]
+    ordering_key: Option<Key>,
+    /// The lane of that key, which several procedures may share [default: the procedure]
+    #[arg(long, value_parser = input::name, requires = "ordering_key")]
+    lane: Option<Name>,
+    /// Of calls with one concurrency key only so many run at a time
+    #[arg(long, value_parser = input::key, value_name = "KEY")]
+    concurrency_key: Option<Key>,
+    /// How many of those
+    #[arg(long, value_name = "N", default_value_t = defaults::CONCURRENCY, value_parser = clap::value_parser!(u32).range(1..), requires = "concurrency_key")]
+    concurrency: u32,
+    /// Run it only on a worker with this label; may be repeated
+    #[arg(long, value_parser = input::name, value_name = "LABEL")]
+    label: Vec<Name>,
+    /// How many slots of its worker it takes
+    #[arg(long, value_name = "N", default_value_t = defaults::CALL_SLOTS, value_parser = clap::value_parser!(u8).range(1..=i64::from(defaults::CALL_SLOTS_MAX)))]
+    slots: u8,
     /// 0 to 9, 9 goes first
     #[arg(long, value_parser = input::priority, default_value = "4", allow_hyphen_values = true)]
     priority: Priority,
@@ -136,6 +154,10 @@ fn call(arguments: &Call, payload: Payload) -> antiphon_protocol::Call {
     route.attempts = if arguments.at_most_once { 1 } else { arguments.attempts };
     route.attempt_timeout_ms = arguments.attempt_timeout.unwrap_or(0);
     route.at_most_once = arguments.at_most_once;
+    route.lane.clone_from(&arguments.lane);
+    route.concurrency = arguments.concurrency;
+    route.labels.clone_from(&arguments.label);
+    route.slots = arguments.slots;
     let mut call = antiphon_protocol::Call::new(new_call_id(), Arc::new(route), payload);
     let (start, wait_ms) = match (arguments.delay, arguments.not_before) {
         (Some(delay), _) => (Start::In(millis(delay)), millis(delay)),
@@ -146,8 +168,13 @@ fn call(arguments: &Call, payload: Payload) -> antiphon_protocol::Call {
     // A call that starts later gets its time on top.
     let default = if arguments.detach { 0 } else { defaults::AWAITED_DEADLINE_MS.saturating_add(wait_ms) };
     call.deadline_ms = arguments.deadline.unwrap_or(default);
-    call.keys =
-        arguments.idempotency_key.clone().map(|key| Box::new(Keys { idempotency: Some(key), ..Keys::default() }));
+    let keys = Keys {
+        idempotency: arguments.idempotency_key.clone(),
+        ordering: arguments.ordering_key.clone(),
+        concurrency: arguments.concurrency_key.clone(),
+        ..Keys::default()
+    };
+    call.keys = (keys != Keys::default()).then(|| Box::new(keys));
     call
 }
 

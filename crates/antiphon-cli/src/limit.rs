@@ -4,7 +4,7 @@ use crate::connection::{Connection, unexpected};
 use crate::ending::Ending;
 use crate::input;
 use crate::output::{Format, Output};
-use antiphon_protocol::{Answer, Name, Query, Setting, Settings};
+use antiphon_protocol::{Answer, Name, Query, Rate, Setting, Settings};
 use clap::Args;
 use std::str::FromStr;
 
@@ -26,6 +26,18 @@ pub struct Limit {
     /// Bytes of their arguments
     #[arg(long, value_name = "SIZE", value_parser = size)]
     tenant_queued_bytes: Option<Given>,
+    /// Calls that may run at a time
+    #[arg(long, value_name = "N", value_parser = number, conflicts_with = "none")]
+    running: Option<Given>,
+    /// How fast calls may start, every attempt counted: 100/s, 30/min or 5/h
+    #[arg(long, value_name = "N/UNIT", value_parser = rate, conflicts_with = "none")]
+    rate: Option<Pace>,
+    /// How many may start at once after a pause [default: a tenth of a second's worth]
+    #[arg(long, value_name = "N", value_parser = number, conflicts_with = "none")]
+    burst: Option<Given>,
+    /// Any number may run, and start at any speed
+    #[arg(long)]
+    none: bool,
     /// How long outcomes stay readable, such as 1h
     #[arg(long, value_name = "DURATION", value_parser = span)]
     keep_outcomes: Option<Given>,
@@ -53,6 +65,10 @@ enum Given {
     Default,
 }
 
+/// So many starts in so many milliseconds, or none of its own.
+#[derive(Clone, Copy, Debug)]
+struct Pace(Option<(u64, u64)>);
+
 impl Limit {
     fn changes(&self) -> Vec<(Setting, Option<u64>)> {
         let given = [
@@ -60,6 +76,8 @@ impl Limit {
             (Setting::QueuedBytesMax, self.queued_bytes),
             (Setting::TenantQueuedMax, self.tenant_queued),
             (Setting::TenantQueuedBytesMax, self.tenant_queued_bytes),
+            (Setting::RunningMax, self.running),
+            (Setting::RateBurst, self.burst),
             (Setting::OutcomeMs, self.keep_outcomes),
             (Setting::OutcomeBytes, self.keep_outcome_bytes),
             (Setting::DeadLetterMs, self.keep_dead),
@@ -72,7 +90,16 @@ impl Limit {
             Some(Given::Value(value)) => Some((setting, Some(value))),
             Some(Given::Default) => Some((setting, None)),
         };
-        given.into_iter().filter_map(change).collect()
+        let mut changes: Vec<_> = given.into_iter().filter_map(change).collect();
+        if let Some(Pace(pace)) = self.rate {
+            changes.push((Setting::RateCount, pace.map(|(count, _)| count)));
+            changes.push((Setting::RatePeriodMs, pace.map(|(_, period_ms)| period_ms)));
+        }
+        if self.none {
+            let lifted = [Setting::RunningMax, Setting::RateCount, Setting::RatePeriodMs, Setting::RateBurst];
+            changes.extend(lifted.map(|setting| (setting, None)));
+        }
+        changes
     }
 }
 
@@ -123,4 +150,21 @@ fn size(text: &str) -> Result<Given, String> {
 
 fn span(text: &str) -> Result<Given, String> {
     given(text, |text| Ok(u64::try_from(input::duration(text)?.as_millis()).unwrap_or(u64::MAX)))
+}
+
+fn rate(text: &str) -> Result<Pace, String> {
+    if text == "default" {
+        return Ok(Pace(None));
+    }
+    let wrong = || format!("{text:?} is no rate: write it like 100/s, 30/min or 5/h");
+    let (count, unit) = text.split_once('/').ok_or_else(wrong)?;
+    let count = u32::from_str(count.trim()).map_err(|_| wrong())?;
+    let period_ms = match unit.trim() {
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    Rate::new(count, period_ms).map_err(|error| error.to_string())?;
+    Ok(Pace(Some((count.into(), period_ms.into()))))
 }

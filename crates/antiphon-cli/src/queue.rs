@@ -4,7 +4,7 @@ use crate::connection::Connection;
 use crate::ending::{Ending, NOT_KNOWN};
 use crate::output::{Format, Output, Row};
 use crate::{input, limit, ls, nearest};
-use antiphon_protocol::{CallFilter, Name, ProcedureStatus, State};
+use antiphon_protocol::{CallFilter, Name, ProcedureStatus, Setting, State};
 use clap::Subcommand;
 use serde_json::Value;
 
@@ -23,6 +23,18 @@ pub enum Queue {
         procedure: Name,
     },
     Limit(limit::Limit),
+    /// Start no calls of a procedure until it is resumed, over restarts, too; what runs goes on
+    Pause {
+        /// Which
+        #[arg(value_parser = input::name)]
+        procedure: Name,
+    },
+    /// Start calls of a paused procedure again
+    Resume {
+        /// Which
+        #[arg(value_parser = input::name)]
+        procedure: Name,
+    },
 }
 
 pub async fn run(arguments: Queue, url: Option<&str>, output: &Output) -> Result<(), Ending> {
@@ -31,7 +43,21 @@ pub async fn run(arguments: Queue, url: Option<&str>, output: &Output) -> Result
         Queue::Ls => list(&procedures(&connection).await?, output),
         Queue::Show { procedure } => show(&connection, &procedures(&connection).await?, &procedure, output).await,
         Queue::Limit(arguments) => limit::run(arguments, &connection, output).await,
+        Queue::Pause { procedure } => pause(&connection, procedure, true, output).await,
+        Queue::Resume { procedure } => pause(&connection, procedure, false, output).await,
     }
+}
+
+async fn pause(connection: &Connection, procedure: Name, pause: bool, output: &Output) -> Result<(), Ending> {
+    let changes = vec![(Setting::Paused, pause.then_some(1))];
+    limit::configure(connection, procedure.clone(), changes).await?;
+    let text = if pause {
+        format!("{procedure} is paused: no call of it starts until `antiphon queue resume {procedure}`")
+    } else {
+        format!("{procedure} is resumed")
+    };
+    output.remark(&text);
+    Ok(())
 }
 
 async fn procedures(connection: &Connection) -> Result<Vec<ProcedureStatus>, Ending> {
@@ -48,7 +74,7 @@ fn list(procedures: &[ProcedureStatus], output: &Output) -> Result<(), Ending> {
 fn cells(known: &ProcedureStatus) -> Vec<String> {
     let count = |state: State| known.calls.get(state as usize).copied().unwrap_or_default().to_string();
     vec![
-        known.procedure.to_string(),
+        if known.paused { format!("{} (paused)", known.procedure) } else { known.procedure.to_string() },
         count(State::Ready),
         count(State::Scheduled),
         count(State::Leased),

@@ -30,6 +30,9 @@ pub struct Worker {
     /// How many calls it runs at a time
     #[arg(long, value_name = "N", default_value_t = defaults::SLOTS, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     slots: u32,
+    /// What it is or has; calls that require a label go only to workers with it; may be repeated
+    #[arg(long, value_parser = input::name, value_name = "LABEL")]
+    label: Vec<Name>,
     /// Its name in lists [default: worker-PID]
     #[arg(long, value_parser = input::name)]
     name: Option<Name>,
@@ -72,7 +75,7 @@ pub async fn run(arguments: Worker, url: Option<&str>, output: &Output) -> Resul
 }
 
 async fn serve(arguments: Worker, url: Option<&str>, output: &Output) -> Result<(), Ending> {
-    let Worker { exec, lines, raw, slots, name, .. } = arguments;
+    let Worker { exec, lines, raw, slots, name, label, .. } = arguments;
     let by_lines = exec.is_empty();
     let served = if by_lines { lines } else { exec };
     if served.is_empty() {
@@ -93,7 +96,7 @@ async fn serve(arguments: Worker, url: Option<&str>, output: &Output) -> Result<
         Arc::new(exec::Exec::new(commands, raw, bytes_max))
     };
     let listed = names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
-    let offer = offer(name.map_or_else(default_name, Ok)?, names, slots);
+    let offer = Offer { labels: label, ..offer(name.map_or_else(default_name, Ok)?, names, slots) };
     let (name, address) = (&offer.name, &connection.address);
     output.remark(&format!("{name} serves {listed} at {address}, {slots} calls at a time"));
     leases::serve(&connection, offer, run, output).await

@@ -389,6 +389,16 @@ impl Driver {
         self.command(Command::Extend { peer: Peer(peer.0), lease }, None);
     }
 
+    /// A procedure waits for a sub-call.
+    pub fn park(&mut self, peer: PeerId, lease: LeaseTag, awaits: Option<CallId>) {
+        self.command(Command::Park { peer: Peer(peer.0), lease, awaits }, None);
+    }
+
+    /// A procedure wants to go on.
+    pub fn resume(&mut self, peer: PeerId, lease: LeaseTag) {
+        self.command(Command::Resume { peer: Peer(peer.0), lease }, None);
+    }
+
     /// A worker takes no more leases.
     pub fn drain(&mut self, peer: PeerId) {
         self.command(Command::Drain { peer: Peer(peer.0) }, None);

@@ -273,6 +273,14 @@ impl Worker for Connected {
         });
     }
 
+    fn park(&self, lease: LeaseTag, awaits: Option<CallId>) {
+        self.shared.run(|turn| turn.driver.park(self.peer, lease, awaits));
+    }
+
+    fn resume(&self, lease: LeaseTag) {
+        self.shared.run(|turn| turn.driver.resume(self.peer, lease));
+    }
+
     fn drain(&self) {
         self.shared.run(|turn| turn.driver.drain(self.peer));
     }

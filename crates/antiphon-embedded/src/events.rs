@@ -7,7 +7,7 @@ use antiphon_broker::{
     Ordering, Questions, Support,
 };
 use antiphon_engine::{Bound, Effect, Ending, Grant, Peer, Reason, Refusal};
-use antiphon_protocol::{Code, Epoch, Failure, Outcome, Payload};
+use antiphon_protocol::{Code, Epoch, Failure, Outcome, Payload, defaults};
 
 /// The event for an effect, and to whom; `body` is what its handle stands for.
 pub(crate) fn event(effect: Effect, body: Option<Body>, epoch: Epoch) -> Option<(Peer, Event)> {
@@ -28,6 +28,7 @@ pub(crate) fn event(effect: Effect, body: Option<Body>, epoch: Epoch) -> Option<
         Effect::CancelAsked { peer, lease } => (peer, Event::CancelAsked { lease }),
         Effect::Settled { peer, lease } => (peer, Event::Settled { lease }),
         Effect::Stale { peer, lease } => (peer, Event::Stale { lease }),
+        Effect::Resumed { peer, lease } => (peer, Event::Resumed { lease }),
         Effect::DrainAsked { peer } => (peer, Event::DrainAsked),
         Effect::Opened { peer, kept } => (peer, Event::Up { epoch, kept }),
         Effect::Fenced { peer } => {
@@ -154,6 +155,41 @@ pub(crate) fn refused(refusal: &Refusal) -> Failure {
             let text = "the call is older than what the broker remembers: whether it ran cannot be said any more";
             Failure::new(Code::FailedPrecondition, text).may_have_run()
         }
+        Refusal::TiedFull { limit } => {
+            let text =
+                format!("{limit} unsettled calls have an ordering key, a concurrency key or a parent, the limit");
+            Failure::new(Code::ResourceExhausted, text).retry_after_ms(1_000)
+        }
+        Refusal::SectionsFull { limit } => {
+            let text = format!(
+                "the procedure has calls with {limit} different sets of labels and slots, the limit: use fewer"
+            );
+            Failure::new(Code::ResourceExhausted, text)
+        }
+        Refusal::Needs => {
+            let (slots, labels) = (defaults::CALL_SLOTS_MAX, defaults::CALL_LABELS_MAX);
+            let text = format!("a call takes 1 to {slots} slots and requires at most {labels} labels");
+            Failure::new(Code::InvalidArgument, text)
+        }
+        Refusal::LaneHeld { by, lane, key } => {
+            let text = format!(
+                "it could never start: call {by}, within which it was made, holds lane {lane} of ordering key {key}"
+            );
+            Failure::new(Code::FailedPrecondition, text)
+        }
+        Refusal::KeyHeld { by, key } => {
+            let text = format!(
+                "it could never start: calls within which it was made, {by} the outermost, hold all places of \
+                 concurrency key {key}"
+            );
+            Failure::new(Code::FailedPrecondition, text)
+        }
+        Refusal::TooDeep { limit } => {
+            let text = format!(
+                "it was made within more than {limit} calls: whether one of them holds its lane or key is not looked for"
+            );
+            Failure::new(Code::FailedPrecondition, text)
+        }
         Refusal::NotFound => Failure::new(Code::NotFound, "the broker has never seen this call, or has forgotten it"),
         Refusal::NoGroup { id } => Failure::new(Code::NotFound, format!("there is no group {id} for this call")),
         Refusal::GroupSettled { id, state } => {
@@ -200,13 +236,16 @@ pub(crate) fn capabilities(durable: bool, payload_bytes_max: u32) -> Capabilitie
         fencing: Fencing::AtSettle,
         cancel: CancelReach::Running,
         attach: Attach::ById,
-        ordering: Ordering::None,
+        ordering: Ordering::Lanes,
         idempotency: Idempotency::ByKey,
         delay: Delay::Exact,
         callbacks: Callbacks::Atomic,
         groups: Support::Native,
         late_binding: Support::Native,
         priorities: Support::Native,
+        concurrency_keys: Support::Native,
+        needs: Support::Native,
+        parking: Support::Native,
         tenants: Support::Native,
         leases: LeasesOf::Incarnation,
         questions: Questions::All,

@@ -6,14 +6,15 @@ use crate::callback::{Planned, inherited};
 use crate::effect::{Body, Effect, Effects, Gate, Handle, Peer, Refusal, Role, Urgency};
 use crate::group::Children;
 use crate::inbox::InboxKey;
-use crate::limits::{LINES_MAX, TIME_MS_MAX};
+use crate::limits::{LINES_MAX, SECTIONS_OF_ONE_MAX, TIME_MS_MAX};
 use crate::record::Record;
 use crate::route::Places;
+use crate::section::Needs;
 use crate::session::Session;
 use crate::tail::Ties;
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use antiphon_protocol::{CallId, Durability, Key, Route, Start, State, Tag};
+use antiphon_protocol::{CallId, Durability, Key, Route, Start, State, Tag, defaults};
 
 /// A call on its way in.
 #[derive(Clone, Debug)]
@@ -79,22 +80,39 @@ impl Engine {
         if procedures > 0 && self.procedures.len() + procedures > self.limits.procedures_max {
             return Err(Refusal::ProceduresFull { limit: self.limits.procedures_max });
         }
+        self.check_needs(route)?;
         if self.lines >= LINES_MAX || self.routes.tenants() >= self.limits.routes_max as usize {
             return Err(Refusal::RoutesFull { limit: self.limits.routes_max });
         }
         Ok(self.keep_route(route))
     }
 
+    /// What a route asks of workers must be possible, and its section known or one of not too many.
+    fn check_needs(&self, route: &Route) -> Result<(), Refusal> {
+        if route.slots == 0 || route.slots > defaults::CALL_SLOTS_MAX || route.labels.len() > defaults::CALL_LABELS_MAX
+        {
+            return Err(Refusal::Needs);
+        }
+        let Some(procedure) = self.procedures.find(&route.procedure) else { return Ok(()) };
+        let own = self.procedures.get(procedure).sections.len();
+        let full = own >= SECTIONS_OF_ONE_MAX || self.sections.len() >= self.limits.sections_max;
+        if full && self.sections.find(procedure, Needs::of(route)).is_none() {
+            return Err(Refusal::SectionsFull { limit: SECTIONS_OF_ONE_MAX });
+        }
+        Ok(())
+    }
+
     /// Numbers a route that is not known, with its procedure, tenant and line, whatever the limits say.
     pub(crate) fn keep_route(&mut self, route: &Route) -> u32 {
         if route.event {
             // A topic is no procedure: there may be ever new ones.
-            let nowhere = Places { procedure: NONE, line: NONE, account: NONE };
+            let nowhere = Places { procedure: NONE, tenant: 0, section: NONE, line: NONE, account: NONE };
             return self.routes.insert(route, nowhere, self.durable_by(route), alloc::vec::Vec::new());
         }
         let procedure = self.procedures.open(&route.procedure, &self.limits);
         let tenant = self.routes.tenant(route.tenant.as_ref());
-        let queue = &mut self.procedures.get_mut(procedure).queue;
+        let section = self.open_section(procedure, Needs::of(route));
+        let queue = &mut self.sections.get_mut(section).queue;
         let before = queue.lines();
         let line = queue.line(route.priority.class(), tenant);
         self.lines += queue.lines() - before;
@@ -107,11 +125,24 @@ impl Engine {
             self.routes.hold(place);
             callbacks.push(Planned { on: callback.on, route: place });
         }
-        self.routes.insert(route, Places { procedure, line, account }, durable, callbacks)
+        self.routes.insert(route, Places { procedure, tenant, section, line, account }, durable, callbacks)
     }
 
     fn durable_by(&self, route: &Route) -> bool {
         route.durability.map_or(self.limits.durable, |durability| durability == Durability::Durable)
+    }
+
+    /// The section of these needs; a new one is offered to the workers there are.
+    fn open_section(&mut self, procedure: u32, needs: Needs) -> u32 {
+        if let Some(known) = self.sections.find(procedure, needs.clone()) {
+            return known;
+        }
+        let place = self.sections.insert(procedure, needs);
+        self.procedures.get_mut(procedure).sections.push(place);
+        for worker in self.workers.places() {
+            self.offer_section(worker, place);
+        }
+        place
     }
 
     /// Whether calls of this route are durable.
@@ -176,6 +207,9 @@ impl Engine {
         if submit.key.is_some() && self.keyed.len() >= self.limits.keys_max as usize {
             return Some(Refusal::KeysFull { limit: self.limits.keys_max });
         }
+        if let Some(refusal) = self.refusal_of_ties(submit) {
+            return Some(refusal);
+        }
         let Some(inbox) = self.inboxes.get(self.inbox_of(submit.peer)) else {
             // Only the driver itself submits without an inbox, and only to revive.
             return submit.revives.is_none().then_some(Refusal::Fenced);
@@ -191,10 +225,18 @@ impl Engine {
         self.lateness_refusal(submit)
     }
 
+    fn refusal_of_ties(&self, submit: &Submit) -> Option<Refusal> {
+        let ties = submit.ties.as_ref()?;
+        if self.tied_calls >= self.limits.tied_calls_max {
+            return Some(Refusal::TiedFull { limit: self.limits.tied_calls_max });
+        }
+        self.deadlock(submit.route, ties)
+    }
+
     pub(crate) fn refuse(&mut self, submit: &Submit, refusal: Refusal, effects: &mut impl Effects) {
         self.counters.refused += 1;
         // A refusal says nothing that could be lost, but one that names another call waits for that call's record.
-        let gate = if matches!(refusal, Refusal::KeyConflict { .. }) { Gate::Recorded } else { Gate::Open };
+        let gate = if names_another(&refusal) { Gate::Recorded } else { Gate::Open };
         effects.emit(gate, Effect::Refused { peer: submit.peer, tag: submit.tag, refusal });
     }
 
@@ -336,6 +378,10 @@ impl Engine {
             let groups: alloc::vec::Vec<_> = ties.groups.iter().filter_map(|(id, _)| self.calls.find(*id)).collect();
             let ties = Ties { groups: alloc::vec::Vec::new(), ..(**ties).clone() };
             self.calls.extra_mut(index).ties = (ties != Ties::default()).then(|| Box::new(ties));
+            self.count_tied(index);
+            if self.calls.get(index).state == State::Ready {
+                self.number_in_lane(index);
+            }
             for group in groups {
                 self.enter_group(index, group);
             }
@@ -360,7 +406,7 @@ impl Engine {
         match state {
             State::Scheduled if self.is_sealed(index) => {}
             State::Scheduled => self.scheduled.push(at_ms, index, stamp),
-            State::Ready => self.enqueue(index),
+            State::Ready => self.stand(index),
             _ => {}
         }
     }
@@ -372,4 +418,9 @@ impl Engine {
             _ => NONE,
         }
     }
+}
+
+/// Whether a refusal says something about another call.
+const fn names_another(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::KeyConflict { .. } | Refusal::LaneHeld { .. } | Refusal::KeyHeld { .. })
 }

@@ -1,11 +1,22 @@
 //! What is counted along the way, counted anew from the calls: the two must agree at any time.
 
 use crate::Engine;
+use crate::call::NONE;
 use crate::group::Phase;
+use crate::parking::Parking;
 use crate::waiting::Waiting;
+use crate::worker::Worker;
 use alloc::format;
 use alloc::string::String;
 use antiphon_protocol::State;
+use core::hash::Hash;
+use hashbrown::{DefaultHashBuilder, HashMap};
+
+type Counts<K> = HashMap<K, u32, DefaultHashBuilder>;
+
+fn count<K: Eq + Hash>(counts: &Counts<K>, of: &K) -> u32 {
+    counts.get(of).copied().unwrap_or(0)
+}
 
 impl Engine {
     /// How many unsettled calls there are, with those that their callbacks may become.
@@ -46,7 +57,73 @@ impl Engine {
             return Err(format!("{reserved} calls are reserved, {} are counted", self.reserved));
         }
         self.audit_slots()?;
-        self.audit_waiting()
+        self.audit_waiting()?;
+        self.audit_leases()?;
+        self.audit_sections()
+    }
+
+    /// Slots, running calls and concurrency keys, against the leases there are.
+    fn audit_leases(&self) -> Result<(), String> {
+        let (mut used, mut parked, mut running, mut keys) =
+            (Counts::default(), Counts::default(), Counts::default(), Counts::default());
+        for index in 0..self.calls.end() {
+            let Some(call) = self.calls.slot(index) else { continue };
+            if self.waits_in_lane(index) && (call.lease != NONE || call.state != State::Ready) {
+                return Err(format!("{} runs while another is first in its lane", call.id));
+            }
+            if call.lease == NONE {
+                continue;
+            }
+            let lease = self.leases.get(call.lease);
+            if lease.parking == Parking::Running {
+                *used.entry(lease.worker).or_default() += lease.slots;
+                *running.entry(self.procedure_of(index)).or_default() += 1;
+            } else {
+                *parked.entry(lease.worker).or_default() += 1;
+            }
+            if let Some(key) = self.ties(index).and_then(|ties| self.concurrency_key(call.route, ties)) {
+                *keys.entry(key).or_default() += 1;
+            }
+        }
+        for place in self.workers.places() {
+            let Some(worker) = self.workers.get(place) else { continue };
+            let slots = (count(&used, &place), count(&parked, &place));
+            if (worker.used, worker.parked) != slots {
+                let counted = (worker.used, worker.parked);
+                return Err(format!("{slots:?} slots used and parked of {}, {counted:?} are counted", worker.name));
+            }
+        }
+        for place in 0..self.procedures.len() {
+            let (it, runs) = (self.procedures.get(place), count(&running, &place));
+            if it.running != runs {
+                return Err(format!("{runs} calls of {} run, {} are counted", it.name, it.running));
+            }
+        }
+        for (key, held) in self.concurrency.iter() {
+            let runs = count(&keys, key);
+            if held.running != runs {
+                return Err(format!("{runs} calls of {key:?} run, {} are counted", held.running));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sections and workers name each other, and no slots are kept free for calls that are not there.
+    fn audit_sections(&self) -> Result<(), String> {
+        for place in 0..self.sections.len() {
+            let section = self.sections.get(place);
+            let serves = |worker: &&Worker| worker.serves.iter().any(|served| served.section == place);
+            let serving = self.workers.iter().filter(serves).count();
+            let keeps = |worker: &u32| self.workers.get(*worker).is_some_and(|worker| worker.reserved == place);
+            if section.workers as usize != serving || !section.reserving.iter().all(keeps) {
+                return Err(format!("{serving} workers serve a section, {} are counted", section.workers));
+            }
+            if section.reserving.len() > section.ready() {
+                let (keeping, ready) = (section.reserving.len(), section.ready());
+                return Err(format!("{keeping} workers keep slots free for {ready} calls"));
+            }
+        }
+        Ok(())
     }
 
     fn audit_slots(&self) -> Result<(), String> {

@@ -12,6 +12,7 @@
 use crate::callback::Planned;
 use crate::effect::{Gate, Handle};
 use crate::group::Membership;
+use crate::lane::Serial;
 use crate::tail::Ties;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -113,6 +114,8 @@ pub(crate) struct Extra {
     pub held: bool,
     /// What it hangs together with.
     pub ties: Option<Box<Ties>>,
+    /// Where it stands in its lane and under its concurrency key, if it has one of those.
+    pub serial: Option<Box<Serial>>,
     /// Callbacks beside those of its route.
     pub callbacks: Vec<Planned>,
     /// The groups that it is a child of and is kept for.

@@ -111,6 +111,7 @@ impl Engine {
                 continue;
             }
             if !self.hold_retry(due.index) {
+                self.join_lane_late(due.index, effects);
                 self.become_ready(due.index);
             }
         }

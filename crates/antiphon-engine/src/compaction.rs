@@ -1,7 +1,7 @@
 //! Writing again what a segment about to be recycled still says: the owner of the journal asks, entry by entry.
 
 use crate::Engine;
-use crate::call::{COLD, DURABLE};
+use crate::call::{COLD, DURABLE, NONE};
 use crate::effect::{Body, Effects, Handle, Role, Urgency};
 use crate::inbox::InboxKey;
 use crate::record::{Kind, Record};
@@ -87,7 +87,8 @@ impl Engine {
         self.calls.get_mut(index).handle = handle;
         self.calls.get_mut(index).set(COLD, true);
         let call = self.calls.get(index);
-        if call.state == State::Leased && self.leases.get(call.lease).recorded {
+        let holds = call.state == State::Leased || (settled && call.lease != NONE && self.serial(index).is_some());
+        if holds && self.leases.get(call.lease).recorded {
             self.record_lease(call.lease, Urgency::Now, effects);
         }
     }

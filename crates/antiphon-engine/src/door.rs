@@ -5,6 +5,7 @@ use crate::effect::{Bound, Refusal};
 use crate::meter::Probe;
 use crate::procedure::Procedure;
 use crate::queue::Entry;
+use crate::section::Section;
 use crate::{Engine, Now};
 use antiphon_protocol::{Measured, Start};
 
@@ -61,13 +62,16 @@ impl Engine {
     fn wait_of(&self, submit: &Submit) -> Option<(u64, u64)> {
         let route = self.routes.get(submit.route);
         let it = self.procedures.get(route.procedure);
-        if it.slots == 0 {
+        let section = self.sections.get(route.section);
+        // What a rule, a lane, a key, labels or a cost in slots make of it is not measured.
+        let plain = it.ruled.is_none() && section.needs.is_plain();
+        if it.slots == 0 || !plain || submit.ties.as_ref().is_some_and(|ties| ties.is_serial()) {
             return None;
         }
-        if it.ready() == 0 && self.has_free_slot(it) {
+        if section.ready() == 0 && self.has_free_slot(section) {
             return Some((0, 0));
         }
-        let ahead = it.suspects.len() as u64 + it.queue.ahead_of_new(route.line, self.new_entry(submit));
+        let ahead = section.suspects.len() as u64 + section.queue.ahead_of_new(route.line, self.new_entry(submit));
         wait_behind(it, ahead).map(|wait_ms| (ahead, wait_ms))
     }
 
@@ -80,8 +84,8 @@ impl Engine {
         early.then_some(Entry { due_ms: deadline_ms, call: 0, stamp: self.stamp })
     }
 
-    pub(crate) fn has_free_slot(&self, procedure: &Procedure) -> bool {
-        let mut asked = procedure.ring.iter().take(ASKED);
+    pub(crate) fn has_free_slot(&self, section: &Section) -> bool {
+        let mut asked = section.ring.iter().take(ASKED);
         asked.any(|place| self.workers.get(*place).is_some_and(|worker| worker.free() > 0))
     }
 
@@ -103,8 +107,9 @@ impl Engine {
     /// To be said before the ready calls of a procedure or its slots change.
     pub(crate) fn pass_time(&mut self, procedure: u32) {
         let now_ms = self.now.monotonic_ms;
+        let it = self.procedures.get(procedure);
+        let (waiting, slots) = (it.sections.iter().any(|place| self.sections.get(*place).ready() > 0), it.slots);
         let it = self.procedures.get_mut(procedure);
-        let (waiting, slots) = (it.ready() > 0, it.slots);
         it.meter.drain.pass(now_ms, waiting, slots);
     }
 

@@ -1,7 +1,9 @@
 //! What the engine wants done: records to append, bodies to keep or let go, and things to tell peers.
 
 use crate::record::Record;
-use antiphon_protocol::{CallId, CallbackError, CallbackOn, CancelAnswer, GroupCounts, LeaseTag, Name, State, Tag};
+use antiphon_protocol::{
+    CallId, CallbackError, CallbackOn, CancelAnswer, GroupCounts, Key, LeaseTag, Name, State, Tag,
+};
 
 /// Where a body is kept: a journal position or a place in memory, as the driver knows it. Zero is none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
@@ -131,6 +133,8 @@ pub enum Effect {
     Stale { peer: Peer, lease: LeaseTag },
     /// A worker is connected; of the leases it brought along it still holds these.
     Opened { peer: Peer, kept: alloc::vec::Vec<LeaseTag> },
+    /// The lease has its slots again.
+    Resumed { peer: Peer, lease: LeaseTag },
     /// An operator asks the worker to drain.
     DrainAsked { peer: Peer },
     /// A newer session of the same inbox or worker has taken over.
@@ -266,6 +270,18 @@ pub enum Refusal {
     IdConflict,
     /// It was sent before, and the broker cannot say any more what became of it.
     TooOldToSay,
+    /// As many calls are tied to others as may be.
+    TiedFull { limit: u32 },
+    /// The procedure has as many different sets of labels and costs in slots as it may.
+    SectionsFull { limit: usize },
+    /// The route asks for too many labels, or for no slots or too many.
+    Needs,
+    /// A call that this one was made within holds its lane.
+    LaneHeld { by: CallId, lane: Name, key: Key },
+    /// Calls that this one was made within hold all places of its concurrency key.
+    KeyHeld { by: CallId, key: Key },
+    /// It was made within more calls than are looked at for what they hold.
+    TooDeep { limit: u32 },
     /// Attach: the broker does not know this call.
     NotFound,
     /// Durable was asked of a broker that keeps calls in memory.

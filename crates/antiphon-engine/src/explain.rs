@@ -4,6 +4,7 @@
 use crate::Engine;
 use crate::call::{NONE, SUSPECT};
 use crate::door::wait_behind;
+use crate::parking::Parking;
 use crate::worker::Worker;
 use antiphon_protocol::{AttemptRecord, CallId, Cause, Explanation, Name, Standing, State};
 
@@ -44,7 +45,12 @@ impl Engine {
 
     fn running(&self, index: u32) -> Standing {
         let call = self.calls.get(index);
-        let worker = self.workers.get(self.leases.get(call.lease).worker);
+        let lease = self.leases.get(call.lease);
+        if lease.parking != Parking::Running {
+            let (attempt, worker, since_ms) = (call.started, self.holder(index), call.at_ms);
+            return Standing::Parked { attempt, worker, since_ms, awaits: lease.awaits };
+        }
+        let worker = self.workers.get(lease.worker);
         Standing::Running {
             attempt: call.started,
             worker: self.holder(index),
@@ -64,7 +70,36 @@ impl Engine {
         if call.state == State::Scheduled {
             return self.cause_of_delay(index);
         }
-        self.cause_in_workers(index).unwrap_or_else(|| self.cause_in_line(index))
+        let cause = self.cause_in_lane(index).or_else(|| self.cause_in_rule(index));
+        let cause = cause.or_else(|| self.cause_in_workers(index)).or_else(|| self.cause_in_key(index));
+        cause.unwrap_or_else(|| self.cause_in_line(index))
+    }
+
+    fn cause_in_lane(&self, index: u32) -> Option<Cause> {
+        self.lane_holder(index).map(|(by, key)| Cause::LaneHeld { by, key })
+    }
+
+    /// What operators have ruled about its procedure, if that keeps it.
+    fn cause_in_rule(&self, index: u32) -> Option<Cause> {
+        let procedure = self.procedures.get(self.procedure_of(index));
+        let ruled = procedure.ruled.as_ref()?;
+        if ruled.rule.paused {
+            return Some(Cause::Paused);
+        }
+        if procedure.is_full() {
+            return Some(Cause::CapReached { cap: u32::try_from(ruled.rule.running_max).unwrap_or(u32::MAX) });
+        }
+        match ruled.token_ms(self.now) {
+            0 => None,
+            token_ms => Some(Cause::RateLimited { until_ms: self.wall_of(token_ms) }),
+        }
+    }
+
+    /// Its concurrency key, if it is aside until that has a place.
+    fn cause_in_key(&self, index: u32) -> Option<Cause> {
+        let serial = self.serial(index).filter(|serial| serial.aside)?;
+        let running = self.concurrency.get(serial.key)?.running;
+        Some(Cause::KeyHeld { key: self.ties(index)?.concurrency.clone()?, running })
     }
 
     fn cause_of_delay(&self, index: u32) -> Cause {
@@ -93,24 +128,42 @@ impl Engine {
         self.workers.iter().filter(move |worker| worker.peer.is_some() && worker.offered(procedure).is_some())
     }
 
+    /// Those of them that have the labels and, in all, the slots that the call needs.
+    fn able(&self, index: u32) -> impl Iterator<Item = &Worker> {
+        let needs = &self.sections.get(self.routes.get(self.calls.get(index).route).section).needs;
+        self.serving(index).filter(|worker| needs.met_by(&worker.labels) && worker.total() >= needs.slots)
+    }
+
     /// What is wrong with the workers there are, if none of them could ever take the call.
     fn cause_in_workers(&self, index: u32) -> Option<Cause> {
         let count = self.serving(index).count();
         if count == 0 {
             return Some(Cause::NoWorker);
         }
-        let open = self.serving(index).filter(|worker| worker.is_open()).count();
+        let needs = &self.sections.get(self.routes.get(self.calls.get(index).route).section).needs;
+        let labelled = || self.serving(index).filter(|worker| needs.met_by(&worker.labels));
+        if labelled().next().is_none() {
+            let workers = u32::try_from(count).unwrap_or(u32::MAX);
+            return Some(Cause::NoLabels { required: needs.labels.clone(), workers });
+        }
+        let largest = labelled().map(Worker::total).max().unwrap_or(0);
+        if largest < needs.slots {
+            return Some(Cause::TooFewSlots { needed: needs.slots, largest });
+        }
+        let count = self.able(index).count();
+        let open = self.able(index).filter(|worker| worker.is_open()).count();
         (open == 0).then(|| Cause::Draining { workers: u32::try_from(count).unwrap_or(u32::MAX) })
     }
 
     /// What keeps a ready call that some worker could take.
     fn cause_in_line(&self, index: u32) -> Cause {
-        let open = || self.serving(index).filter(|worker| worker.is_open());
+        let open = || self.able(index).filter(|worker| worker.is_open());
         let ahead = self.ahead(index);
         if self.calls.get(index).has(SUSPECT) && open().all(|worker| worker.suspect != NONE) {
             return Cause::Suspect { ahead };
         }
-        if ahead == 0 && open().any(|worker| worker.free() > 0) {
+        let needed = self.sections.get(self.routes.get(self.calls.get(index).route).section).needs.slots;
+        if ahead == 0 && open().any(|worker| worker.free() >= needed) {
             return Cause::Starting;
         }
         let (workers, slots) = open().fold((0, 0_u32), |(count, slots), worker| (count + 1, slots + worker.slots));
@@ -121,11 +174,11 @@ impl Engine {
     pub(crate) fn ahead(&self, index: u32) -> u64 {
         let call = self.calls.get(index);
         let route = self.routes.get(call.route);
-        let procedure = self.procedures.get(route.procedure);
+        let section = self.sections.get(route.section);
         if call.has(SUSPECT) {
-            return procedure.suspects.iter().take_while(|entry| entry.call != index).count() as u64;
+            return section.suspects.iter().take_while(|entry| entry.call != index).count() as u64;
         }
-        procedure.suspects.len() as u64 + procedure.queue.ahead(route.line, &self.entry_of(index))
+        section.suspects.len() as u64 + section.queue.ahead(route.line, &self.entry_of(index))
     }
 
     /// When a waiting call should start, in wall-clock time.
@@ -147,6 +200,7 @@ impl Engine {
             return None;
         }
         let ahead = self.ahead(index);
-        if ahead == 0 && self.has_free_slot(it) { Some(0) } else { wait_behind(it, ahead) }
+        let section = self.sections.get(self.routes.get(call.route).section);
+        if ahead == 0 && self.has_free_slot(section) { Some(0) } else { wait_behind(it, ahead) }
     }
 }

@@ -2,8 +2,9 @@
 //! granting and extending put a lease at the end of the list, and whatever has run out is at its front.
 
 use crate::call::NONE;
+use crate::parking::Parking;
 use alloc::vec::Vec;
-use antiphon_protocol::LeaseTag;
+use antiphon_protocol::{CallId, LeaseTag};
 
 /// The right to run one attempt.
 #[derive(Debug)]
@@ -25,6 +26,11 @@ pub(crate) struct Lease {
     pub stopping: bool,
     /// Whether losing it says nothing about its call: other leases of the worker went the same way.
     pub crowded: bool,
+    /// How many slots it takes, unless it is parked.
+    pub slots: u32,
+    pub parking: Parking,
+    /// The sub-call that its procedure waits for.
+    pub awaits: Option<CallId>,
     /// Its place in its worker's list.
     pub held: u32,
     before: u32,
@@ -57,6 +63,9 @@ impl Leases {
             orphan: false,
             stopping: false,
             crowded: false,
+            slots: 1,
+            parking: Parking::Running,
+            awaits: None,
             held: NONE,
             before: NONE,
             after: NONE,

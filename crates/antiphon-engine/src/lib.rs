@@ -14,6 +14,7 @@ mod callback;
 mod cancel;
 mod codec;
 mod compaction;
+mod concurrency;
 mod dedupe;
 mod delivery;
 mod dispatch;
@@ -23,12 +24,15 @@ mod event;
 mod explain;
 mod fairness;
 mod forgotten;
+mod grant;
 mod group;
 mod inbox;
+mod lane;
 mod lease;
 mod limits;
 mod look;
 mod meter;
+mod parking;
 mod procedure;
 mod queue;
 mod record;
@@ -38,7 +42,9 @@ mod report;
 mod retention;
 mod route;
 mod route_codec;
+mod rule;
 mod schedule;
+mod section;
 mod session;
 mod settle;
 mod subscription;
@@ -68,13 +74,16 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use antiphon_protocol::{CallId, Epoch, LeaseTag, Name, Offer, Tag};
 use call::Calls;
+use concurrency::ConcurrencyKeys;
 use dedupe::Keyed;
 use forgotten::Forgotten;
 use inbox::Inboxes;
+use lane::Lanes;
 use lease::Leases;
 use procedure::Procedures;
 use route::Routes;
 use schedule::Agenda;
+use section::Sections;
 use session::Session;
 use waiting::Accounts;
 use worker::Workers;
@@ -161,6 +170,22 @@ pub enum Command<'a> {
         /// Which lease.
         lease: LeaseTag,
     },
+    /// A procedure waits for a sub-call: its lease takes no slots meanwhile.
+    Park {
+        /// Who.
+        peer: Peer,
+        /// Which lease.
+        lease: LeaseTag,
+        /// The sub-call.
+        awaits: Option<CallId>,
+    },
+    /// A procedure has waited, and goes on when it has its slots again.
+    Resume {
+        /// Who.
+        peer: Peer,
+        /// Which lease.
+        lease: LeaseTag,
+    },
     /// A worker takes no more leases.
     Drain {
         /// Who.
@@ -203,6 +228,13 @@ pub struct Engine {
     routes: Routes,
     procedures: Procedures,
     accounts: Accounts,
+    sections: Sections,
+    lanes: Lanes,
+    /// The highest number under which a call joined its lane.
+    lane_turns: u64,
+    concurrency: ConcurrencyKeys,
+    /// Unsettled calls that are tied to others.
+    tied_calls: u32,
     workers: Workers,
     leases: Leases,
     inboxes: Inboxes,
@@ -214,9 +246,11 @@ pub struct Engine {
     /// Procedures whose held retries are to be looked at.
     budgets: Agenda,
     graces: Agenda,
+    /// When procedures with a rate may start their next call.
+    tokens_due: Agenda,
     /// Calls that an inbox or worker left behind, to be dealt with a few at a time.
     leftovers: VecDeque<session::Leftover>,
-    busy_procedures: VecDeque<u32>,
+    busy_sections: VecDeque<u32>,
     busy_workers: VecDeque<u32>,
     /// The newest id time among forgotten calls: an id that is older may have been a call.
     horizon_ms: u64,
@@ -258,6 +292,11 @@ impl Engine {
             routes: Routes::default(),
             procedures: Procedures::default(),
             accounts: Accounts::default(),
+            sections: Sections::default(),
+            lanes: Lanes::default(),
+            lane_turns: 0,
+            concurrency: ConcurrencyKeys::default(),
+            tied_calls: 0,
             workers: Workers::default(),
             leases: Leases::new(),
             inboxes: Inboxes::default(),
@@ -268,8 +307,9 @@ impl Engine {
             deadlines: Agenda::default(),
             budgets: Agenda::default(),
             graces: Agenda::default(),
+            tokens_due: Agenda::default(),
             leftovers: VecDeque::new(),
-            busy_procedures: VecDeque::new(),
+            busy_sections: VecDeque::new(),
             busy_workers: VecDeque::new(),
             horizon_ms: 0,
             resend_horizon_ms: 0,
@@ -303,6 +343,8 @@ impl Engine {
             Command::Credit { peer, slots } => self.credit(peer, slots),
             Command::Report { peer, lease, call, end } => self.report(peer, lease, call, end, effects),
             Command::Extend { peer, lease } => self.extend(peer, lease, effects),
+            Command::Park { peer, lease, awaits } => self.park(peer, lease, awaits, effects),
+            Command::Resume { peer, lease } => self.resume(peer, lease, effects),
             Command::Drain { peer } => self.drain(peer),
         }
     }
@@ -320,6 +362,7 @@ impl Engine {
         self.retain(budget, effects);
         self.distribute(budget, effects);
         self.launch_queued(effects);
+        self.bring_tokens();
         self.dispatch(budget, effects);
     }
 
@@ -328,7 +371,7 @@ impl Engine {
     pub fn next_wake(&self) -> Option<u64> {
         if !self.deciding.is_empty()
             || !self.leftovers.is_empty()
-            || !self.busy_procedures.is_empty()
+            || !self.busy_sections.is_empty()
             || !self.busy_workers.is_empty()
         {
             return Some(0);
@@ -337,7 +380,8 @@ impl Engine {
         let kept = self.calls.len() > self.unsettled as usize || self.events.has_done();
         let retention = kept.then_some(self.next_retention_ms);
         let events = self.events.next_wake(self.now.monotonic_ms);
-        let agendas = [&self.scheduled, &self.deadlines, &self.budgets, &self.graces].map(Agenda::next);
+        let agendas =
+            [&self.scheduled, &self.deadlines, &self.budgets, &self.graces, &self.tokens_due].map(Agenda::next);
         agendas.into_iter().chain([lease, retention, events]).flatten().min()
     }
 

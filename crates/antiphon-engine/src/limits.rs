@@ -65,6 +65,12 @@ pub struct Limits {
     pub procedures_max: u32,
     /// Children of one group: each costs about 300 bytes beside its call.
     pub group_children_max: u32,
+    /// Unsettled calls with an ordering key, a concurrency key or a parent: each costs about 500 bytes more.
+    pub tied_calls_max: u32,
+    /// Sections of all queues (procedure, labels, slots): each costs about 1 KiB and is not forgotten.
+    pub sections_max: u32,
+    /// Calls of one worker that have given their slots back while they wait for sub-calls.
+    pub parked_max: u32,
     /// Named inboxes: they are not forgotten.
     pub inboxes_max: u32,
     /// Subscriptions: each costs about 400 bytes.
@@ -115,6 +121,9 @@ impl Limits {
             dead_letters_max: 1_000_000,
             procedures_max: 65_536,
             group_children_max: defaults::GROUP_CHILDREN_MAX,
+            tied_calls_max: 1_000_000,
+            sections_max: 131_072,
+            parked_max: defaults::PARKED_MAX,
             inboxes_max: 100_000,
             subscriptions_max: 1_000_000,
             schedules_max: 10_000,
@@ -136,6 +145,8 @@ pub(crate) const TIME_MS_MAX: u64 = 100 * 365 * 24 * 3_600_000;
 pub(crate) const SLOTS_MAX: u32 = 1_000_000;
 /// The most lines (procedure, class, tenant) of all queues: each costs about 150 bytes and is not forgotten.
 pub(crate) const LINES_MAX: u32 = 1_000_000;
+/// The most sections of one queue: different sets of labels and costs in slots. A program has a few.
+pub(crate) const SECTIONS_OF_ONE_MAX: usize = 64;
 /// What a kept outcome counts beside its bytes: its place in memory and the frame of its record.
 pub(crate) const OUTCOME_OVERHEAD_BYTES: u64 = 160;
 /// How many attempts' ends are kept: enough to see a pattern, small enough to keep for every failing call.

@@ -105,7 +105,9 @@ impl Engine {
                 self.workers.iter().filter(|worker| worker.peer.is_some() && worker.offered(procedure).is_some());
             let (workers, slots) =
                 serving.fold((0, 0_u32), |(count, slots), worker| (count + 1, slots.saturating_add(worker.slots)));
-            let ready = it.queue.fronts().filter(|entry| crate::dispatch::is_live(&self.calls, entry));
+            let sections = it.sections.iter().map(|section| self.sections.get(*section));
+            let fronts = sections.flat_map(|section| section.queue.fronts());
+            let ready = fronts.filter(|entry| crate::dispatch::is_live(&self.calls, entry));
             let waited = ready.map(|entry| self.now.monotonic_ms.saturating_sub(self.calls.get(entry.call).at_ms));
             let oldest_ready_ms = waited.max().unwrap_or(0);
             let status = ProcedureStatus {
@@ -116,8 +118,10 @@ impl Engine {
                 oldest_ready_ms,
                 settled: it.total,
                 measured: self.measured(it),
+                running: it.running,
+                paused: it.ruled.as_ref().is_some_and(|ruled| ruled.rule.paused),
             };
-            if workers > 0 || it.total > 0 || it.counts.iter().any(|count| *count > 0) {
+            if status.paused || workers > 0 || it.total > 0 || it.counts.iter().any(|count| *count > 0) {
                 all.push(status);
             }
         }
@@ -134,6 +138,8 @@ impl Engine {
             leased: u32::try_from(worker.leases.len()).unwrap_or(u32::MAX),
             connected: worker.peer.is_some(),
             draining: worker.draining,
+            labels: worker.labels.clone(),
+            parked: worker.parked,
             settled: worker.settled,
             failed: worker.failed,
         };

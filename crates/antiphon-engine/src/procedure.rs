@@ -1,11 +1,12 @@
-//! The table of procedures: each one's queue, who serves it, and the outcomes it keeps.
+//! The table of procedures: each one's sections, what holds for it, and the outcomes it keeps.
 
 use crate::Limits;
 use crate::effect::Handle;
 use crate::meter::Meter;
-use crate::queue::{Entry, Queue};
+use crate::rule::Ruled;
 use crate::terms::Terms;
 use crate::waiting::Waiting;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use antiphon_protocol::{Name, State};
@@ -14,19 +15,20 @@ use hashbrown::{DefaultHashBuilder, HashMap};
 /// What belongs to one procedure.
 pub(crate) struct Procedure {
     pub name: Name,
-    pub queue: Queue,
+    /// Its ready calls, by what they need of a worker.
+    pub sections: Vec<u32>,
     pub terms: Terms,
     pub meter: Meter,
     /// Calls that wait for the budget of retries: index and stamp.
     pub held: VecDeque<(u32, u32)>,
     /// Slots of the connected workers that serve it and do not drain.
     pub slots: u64,
-    /// Ready calls that lost a lease to a dying worker: they run one at a time on each worker.
-    pub suspects: VecDeque<Entry>,
-    /// Workers that serve it and, when they entered, had a free slot.
-    pub ring: VecDeque<u32>,
-    /// Whether it waits in the engine's list of procedures to dispatch.
-    pub busy: bool,
+    /// Leases of its calls that take slots: derived from those, never journaled.
+    pub running: u32,
+    /// What operators rule about it, if they do.
+    pub ruled: Option<Box<Ruled>>,
+    /// Workers with a call of it that wants to go on, but may not because as many run as may.
+    pub resuming: Vec<u32>,
     /// Calls by state.
     pub counts: [u64; 8],
     /// What of them waits.
@@ -63,14 +65,14 @@ impl Procedures {
         let place = u32::try_from(self.all.len()).expect("fewer procedures than routes and offers");
         self.all.push(Procedure {
             name: name.clone(),
-            queue: Queue::default(),
+            sections: Vec::new(),
             terms: Terms::new(limits),
             meter: Meter::default(),
             held: VecDeque::new(),
             slots: 0,
-            suspects: VecDeque::new(),
-            ring: VecDeque::new(),
-            busy: false,
+            running: 0,
+            ruled: None,
+            resuming: Vec::new(),
             counts: [0; 8],
             waiting: Waiting::default(),
             settled: VecDeque::new(),
@@ -105,10 +107,5 @@ impl Procedure {
         if let Some(count) = self.counts.get_mut(state as usize) {
             *count = count.saturating_add_signed(by);
         }
-    }
-
-    /// How many calls could be leased now.
-    pub fn ready(&self) -> usize {
-        self.queue.ready() + self.suspects.len()
     }
 }

@@ -62,6 +62,10 @@ pub enum Kind {
     Ticked = 22,
     /// [`Record::Configured`]
     Configured = 15,
+    /// [`Record::LaneJoined`]
+    LaneJoined = 24,
+    /// [`Record::Stopped`]
+    Stopped = 25,
 }
 
 impl Kind {
@@ -88,6 +92,8 @@ impl Kind {
             21 => Self::Scheduled,
             22 => Self::Ticked,
             15 => Self::Configured,
+            24 => Self::LaneJoined,
+            25 => Self::Stopped,
             _ => return None,
         })
     }
@@ -180,6 +186,18 @@ pub enum Record<'a> {
     /// A group gets no more children.
     Sealed {
         /// The group.
+        id: CallId,
+    },
+    /// A delayed call with an ordering key became ready for the first time, and joined its lane.
+    LaneJoined {
+        /// The call.
+        id: CallId,
+        /// Its number there.
+        turn: u64,
+    },
+    /// The attempt of a settled call with an ordering or concurrency key has stopped, or its lease ended.
+    Stopped {
+        /// The call.
         id: CallId,
     },
     /// A named inbox and what it held is gone.
@@ -320,6 +338,8 @@ impl Record<'_> {
             Self::Scheduled(_) => Kind::Scheduled,
             Self::Ticked { .. } => Kind::Ticked,
             Self::Configured { .. } => Kind::Configured,
+            Self::LaneJoined { .. } => Kind::LaneJoined,
+            Self::Stopped { .. } => Kind::Stopped,
         }
     }
 
@@ -342,6 +362,8 @@ impl Record<'_> {
             | Self::Distributed { id, .. }
             | Self::Unsubscribed { id, .. }
             | Self::Ticked { id, .. }
+            | Self::LaneJoined { id, .. }
+            | Self::Stopped { id }
             | Self::Forgotten { id } => id.to_bytes(),
             Self::Started { .. }
             | Self::InboxOpened { .. }
@@ -398,7 +420,8 @@ impl Record<'_> {
                 to.bytes(&group.to_bytes());
                 to.u32(*place);
             }
-            Self::Acknowledged { .. } | Self::Forgotten { .. } | Self::Sealed { .. } => {}
+            Self::LaneJoined { turn, .. } => to.u64(*turn),
+            Self::Acknowledged { .. } | Self::Forgotten { .. } | Self::Sealed { .. } | Self::Stopped { .. } => {}
         }
     }
 
@@ -434,6 +457,8 @@ impl Record<'_> {
             Kind::InboxOpened => Record::InboxOpened { name: name(&mut from)? },
             Kind::Forgotten => Record::Forgotten { id },
             Kind::Entombed => Record::Entombed { id, until: from.u64()? },
+            Kind::LaneJoined => Record::LaneJoined { id, turn: from.u64()? },
+            Kind::Stopped => Record::Stopped { id },
             Kind::Horizon => Record::Horizon { ms: from.u64()?, resend_ms: from.u64()? },
             Kind::InboxRemoved => Record::InboxRemoved { name: name(&mut from)? },
             Kind::CallbackAdded => {

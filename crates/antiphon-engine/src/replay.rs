@@ -115,6 +115,19 @@ impl Replay {
             Record::Configured { procedure, settings } => {
                 self.engine.replay_settings(&procedure, settings.into_owned(), handle);
             }
+            Record::LaneJoined { id, turn } => {
+                self.engine.lane_turns = self.engine.lane_turns.max(turn);
+                if let Some(index) = self.engine.calls.find(id)
+                    && let Some((_, at)) = self.engine.ties_mut(index).and_then(|ties| ties.ordering.as_mut())
+                {
+                    *at = turn;
+                }
+            }
+            Record::Stopped { id } => {
+                if let Some(index) = self.engine.calls.find(id) {
+                    self.leases.remove(&index);
+                }
+            }
             Record::InboxRemoved { name } => {
                 if let Some(place) = self.engine.inboxes.find(&InboxKey::Named(name)) {
                     self.engine.inboxes.remove(place);
@@ -258,8 +271,12 @@ impl Replay {
 
     fn leased(&mut self, id: CallId, held: HeldOver, wall_ms: u64) {
         let Some(index) = self.engine.calls.find(id) else { return };
+        let ran_on = self.engine.ran_on(index);
         let call = self.engine.calls.get_mut(index);
         if call.state.is_settled() {
+            if ran_on {
+                self.leases.insert(index, held);
+            }
             return;
         }
         call.started = call.started.max(held.attempt);
@@ -288,6 +305,7 @@ impl Replay {
         let cold = cold || self.was_cold(record.id);
         self.clock(record.settled_ms);
         let known = self.engine.calls.find(record.id);
+        let held = known.and_then(|index| self.leases.remove(&index));
         let (arguments, mut history) = known.map_or((Handle::NONE, Vec::new()), |index| {
             let call = self.engine.calls.get(index);
             let extra = self.engine.calls.extra(index);
@@ -328,6 +346,10 @@ impl Replay {
             self.make_again(index);
         }
         let dead = record.state == State::Dead;
+        // A lease that was held when it settled is held until the journal says that it stopped.
+        if let Some(held) = held.filter(|_| self.engine.ran_on(index)) {
+            self.leases.insert(index, held);
+        }
         if dead || record.key.is_some() || !history.is_empty() {
             let extra = self.engine.calls.extra_mut(index);
             extra.key = record.key;
@@ -341,6 +363,8 @@ impl Replay {
     pub fn finish(mut self, now: Now, effects: &mut impl Effects, mut live: impl FnMut(Handle)) -> Engine {
         self.engine.now.monotonic_ms = now.monotonic_ms.max(1);
         self.engine.now.wall_ms = self.engine.now.wall_ms.max(now.wall_ms);
+        self.fill_lanes();
+        self.engine.begin_rules();
         let mut settled = Vec::new();
         for index in 0..self.engine.calls.end() {
             let Some(call) = self.engine.calls.slot(index) else { continue };
@@ -370,7 +394,30 @@ impl Replay {
             self.rest(index, effects, &mut live);
         }
         self.begin_epoch(effects);
+        // Delayed calls that became due meanwhile join their lanes before any new call does.
+        self.engine.start_due(u32::MAX, effects);
         self.engine
+    }
+
+    /// Calls that had joined their lanes stand there again, in their order: those that are not settled, and those that
+    /// are but whose attempt may still run.
+    fn fill_lanes(&mut self) {
+        let mut joined = Vec::new();
+        for index in 0..self.engine.calls.end() {
+            let Some(call) = self.engine.calls.slot(index) else { continue };
+            let held = !call.state.is_settled() || self.leases.contains_key(&index);
+            if held && self.engine.give_stand(index) {
+                let turn = self.engine.ties(index).and_then(|ties| ties.ordering.as_ref()).map_or(0, |(_, turn)| *turn);
+                joined.extend((turn != 0).then_some((turn, index)));
+            }
+        }
+        joined.sort_unstable();
+        if let Some((turn, _)) = joined.last() {
+            self.engine.lane_turns = self.engine.lane_turns.max(*turn);
+        }
+        for (_, index) in joined {
+            self.engine.enter_lane(index);
+        }
     }
 
     /// A call that is not settled goes back where it waited or ran.
@@ -386,6 +433,8 @@ impl Replay {
             inbox.open += 1;
         }
         engine.hold_key(index);
+        engine.count_tied(index);
+        let late = engine.joins_late(index);
         let deadline_ms = engine.monotonic_of(deadline_ms);
         let held = self.leases.remove(&index);
         let due_ms = if held.is_some() { 0 } else { engine.monotonic_of(at_ms) };
@@ -393,8 +442,9 @@ impl Replay {
         let call = engine.calls.get_mut(index);
         call.deadline_ms = deadline_ms;
         if held.is_none() {
-            call.state = if due_ms > now_ms { State::Scheduled } else { State::Ready };
-            call.at_ms = due_ms.max(now_ms);
+            // What became due meanwhile joins its lane in the order in which it did.
+            call.state = if due_ms > now_ms || late { State::Scheduled } else { State::Ready };
+            call.at_ms = if late { due_ms } else { due_ms.max(now_ms) };
         } else {
             call.state = State::Leased;
         }
@@ -429,6 +479,9 @@ impl Replay {
         engine.join_inbox(inbox, index);
         let procedure = engine.procedure_of(index);
         engine.procedures.get_mut(procedure).count(state, 1);
+        if let Some(held) = self.leases.remove(&index) {
+            engine.hold_over(index, held);
+        }
         engine.keep_settled(index, procedure, effects);
     }
 
@@ -466,22 +519,31 @@ impl Engine {
         let procedure = self.procedure_of(index);
         if !self.leases.restore(held.lease.slot, index, held.lease.token, ends_ms, held.attempt) {
             // Two records claim the same place: neither worker can be told apart, so the call goes back.
+            if self.calls.get(index).state.is_settled() {
+                return self.leave_lane(index);
+            }
             let call = self.calls.get_mut(index);
             call.state = State::Ready;
             call.at_ms = self.now.monotonic_ms;
             return self.line_up(index);
         }
+        let slots = u32::from(self.routes.get(self.calls.get(index).route).route.slots.max(1));
+        self.take_key(index);
+        self.procedures.get_mut(procedure).running += 1;
         let worker = self.workers.open(held.incarnation, held.worker);
         let place = held.lease.slot;
         if let Some(worker) = self.workers.get_mut(worker) {
             let at = u32::try_from(worker.leases.len()).expect("fewer leases than calls");
             worker.leases.push(place);
+            worker.used += slots;
             self.leases.get_mut(place).held = at;
         }
         let lease = self.leases.get_mut(place);
         lease.worker = worker;
         lease.orphan = true;
         lease.recorded = true;
+        lease.slots = slots;
+        lease.stopping = self.calls.get(index).state.is_settled();
         let call = self.calls.get_mut(index);
         call.lease = place;
         if call.has(SUSPECT)
@@ -489,7 +551,9 @@ impl Engine {
         {
             worker.suspect = place;
         }
-        self.procedures.get_mut(procedure).count(State::Leased, 1);
+        if !self.calls.get(index).state.is_settled() {
+            self.procedures.get_mut(procedure).count(State::Leased, 1);
+        }
     }
 
     /// Recovered anonymous inboxes end unless their callers come back.

@@ -5,6 +5,7 @@ use crate::call::gate_of;
 use crate::call::{Attempt, DURABLE, NONE, OUTSTANDING, OVERDUE, SUSPECT};
 use crate::effect::{Body, Effect, Effects, Gate, Handle, Peer, Reason, Role, Urgency};
 use crate::limits::{HISTORY_MAX, HISTORY_TEXT_MAX};
+use crate::parking::Parking;
 use crate::record::{Progress, Record};
 use crate::session::Leftover;
 use crate::settle::Verdict;
@@ -53,7 +54,7 @@ pub enum End<'a> {
 
 impl Engine {
     /// The lease that this peer holds under this tag for this call.
-    fn held(&self, peer: Peer, tag: LeaseTag) -> Option<u32> {
+    pub(crate) fn held(&self, peer: Peer, tag: LeaseTag) -> Option<u32> {
         let worker = self.worker_of(peer)?;
         let lease = self.leases.current(tag)?;
         (lease.worker == worker && !lease.orphan).then_some(tag.slot)
@@ -93,10 +94,17 @@ impl Engine {
         let recorded = self.leases.get(lease).recorded;
         self.meter_end(index, end);
         self.judge(lease, index, recorded, end, effects);
+        let now = self.now;
         if let Some(worker) = self.workers.get_mut(worker) {
             match end {
-                End::Succeed { .. } | End::Fail { .. } => worker.settled += 1,
-                End::Retry { .. } | End::Bury { .. } => worker.failed += 1,
+                End::Succeed { .. } | End::Fail { .. } => {
+                    worker.settled += 1;
+                    worker.note_end(false, now);
+                }
+                End::Retry { .. } | End::Bury { .. } => {
+                    worker.failed += 1;
+                    worker.note_end(true, now);
+                }
                 End::Release | End::Stop => {}
             }
         }
@@ -114,7 +122,7 @@ impl Engine {
 
     /// The attempt of a call that was cancelled or expired has stopped.
     fn stopped(&mut self, lease: u32, peer: Peer, tag: LeaseTag, end: End<'_>, effects: &mut impl Effects) {
-        self.end_lease(lease);
+        self.end_stopped(lease, effects);
         if matches!(end, End::Release | End::Stop) {
             effects.emit(Gate::Open, Effect::Settled { peer, lease: tag });
         } else {
@@ -248,9 +256,28 @@ impl Engine {
         history.push(attempt);
     }
 
-    /// Ends a lease and gives its slot back.
+    /// Ends the lease of a settled call: nothing of it runs any more. For a call that others wait for that is a fact.
+    fn end_stopped(&mut self, index: u32, effects: &mut impl Effects) {
+        let lease = self.leases.get(index);
+        let (call, recorded) = (lease.call, lease.recorded);
+        let it = self.calls.get(call);
+        if recorded && it.has(DURABLE) && self.serial(call).is_some() {
+            let (id, handle) = (it.id, it.handle);
+            effects.record(&Record::Stopped { id }, Body::None, Role::Delta(handle), Urgency::Lazy);
+        }
+        self.end_lease(index);
+        self.leave_lane(call);
+        self.untie(call);
+    }
+
+    /// Ends a lease and gives back its slots, unless it had done so, and its place under its concurrency key.
     pub(crate) fn end_lease(&mut self, index: u32) {
         let lease = self.leases.remove(index);
+        self.return_key(lease.call);
+        if lease.parking == Parking::Running {
+            let procedure = self.procedure_of(lease.call);
+            self.count_stop(procedure);
+        }
         let call = self.calls.get_mut(lease.call);
         call.lease = NONE;
         if call.state.is_settled() && call.has(OVERDUE) && !call.has(OUTSTANDING) {
@@ -261,6 +288,10 @@ impl Engine {
         worker.leases.swap_remove(lease.held as usize);
         if let Some(moved) = worker.leases.get(lease.held as usize).copied() {
             self.leases.get_mut(moved).held = lease.held;
+        }
+        match lease.parking {
+            Parking::Running => worker.used -= lease.slots,
+            Parking::Parked | Parking::Resuming => worker.parked -= 1,
         }
         if worker.suspect == index {
             worker.suspect = NONE;
@@ -329,8 +360,7 @@ impl Engine {
             effects.emit(Gate::Open, Effect::Stale { peer, lease: tag });
         }
         if self.calls.get(index).state.is_settled() {
-            self.end_lease(lease);
-            return;
+            return self.end_stopped(lease, effects);
         }
         self.counters.lost_leases += 1;
         let text = if orphan { "the broker restarted and the worker did not come back" } else { "the lease was lost" };

@@ -14,7 +14,10 @@ pub(crate) struct Kept {
     uses: u32,
     /// The place of its procedure.
     pub procedure: u32,
-    /// The place of its line in the procedure's queue.
+    /// The number of its tenant.
+    pub tenant: u32,
+    /// The place of its section, and of its line there.
+    pub section: u32,
     pub line: u32,
     /// The place of its tenant's account of what waits of the procedure.
     pub account: u32,
@@ -30,6 +33,8 @@ pub(crate) struct Kept {
 #[derive(Clone, Copy)]
 pub(crate) struct Places {
     pub procedure: u32,
+    pub tenant: u32,
+    pub section: u32,
     pub line: u32,
     pub account: u32,
 }
@@ -67,9 +72,19 @@ impl Routes {
     pub fn insert(&mut self, route: &Route, places: Places, durable: bool, callbacks: Vec<Planned>) -> u32 {
         let route = Arc::new(route.clone());
         let weight = route.calls();
-        let Places { procedure, line, account } = places;
-        let kept = Kept { route: Arc::clone(&route), uses: 0, procedure, line, account, durable, callbacks, weight };
-        let kept = Some(kept);
+        let Places { procedure, tenant, section, line, account } = places;
+        let kept = Some(Kept {
+            route: Arc::clone(&route),
+            uses: 0,
+            procedure,
+            tenant,
+            section,
+            line,
+            account,
+            durable,
+            callbacks,
+            weight,
+        });
         let place = match self.free.pop() {
             Some(place) => {
                 if let Some(empty) = self.kept.get_mut(place as usize) {

@@ -89,15 +89,16 @@ impl Engine {
         let mut offers = alloc::vec::Vec::with_capacity(offer.procedures.len());
         for offered in &offer.procedures {
             let procedure = self.procedures.open(&offered.name, &self.limits);
-            let before = self.workers.get(place).and_then(|worker| worker.offered(procedure));
-            let in_ring = before.is_some_and(|(_, before)| before.in_ring);
-            offers.push(Offered { procedure, idempotent: offered.idempotent, in_ring });
+            offers.push(Offered { procedure, idempotent: offered.idempotent });
         }
         self.count_slots(place, false);
+        self.withdraw_sections(place);
         let Some(worker) = self.workers.get_mut(place) else { return };
         let old = worker.peer.replace(peer);
         worker.name = offer.name.clone();
         worker.offers = offers;
+        worker.labels.clone_from(&offer.labels);
+        worker.labels.sort_unstable();
         worker.slots = offer.slots.min(SLOTS_MAX);
         worker.credit = 0;
         worker.draining = false;
@@ -107,6 +108,7 @@ impl Engine {
             self.unseat(old);
         }
         self.seat(peer, Session::Worker { worker: place });
+        self.offer_sections(place);
         let kept = self.claim(place, offer);
         let stopping = kept.iter().copied().filter(|lease| self.leases.get(lease.slot).stopping);
         let stopping: alloc::vec::Vec<_> = stopping.collect();
@@ -168,7 +170,7 @@ impl Engine {
         call.set(SUSPECT, lost > 0);
         if ready {
             call.stamp = stamp;
-            self.enqueue(index);
+            self.stand(index);
         }
     }
 
@@ -209,11 +211,12 @@ impl Engine {
         if let Some(worker) = self.workers.get_mut(place) {
             worker.peer = None;
         }
+        self.withdraw_sections(place);
         self.mark_crowded(&held);
         for index in held {
             let call = self.leases.get(index).call;
             let route = &self.routes.get(self.calls.get(call).route).route;
-            let keyed = self.calls.extra(call).is_some_and(|extra| extra.key.is_some());
+            let keyed = self.calls.extra(call).is_some_and(|extra| extra.key.is_some() || extra.serial.is_some());
             if route.idempotent && !keyed && !self.calls.get(call).state.is_settled() {
                 self.leftovers.push_back(Leftover::Lease(self.leases.tag(index)));
             }

@@ -2,7 +2,7 @@
 
 use crate::Engine;
 use crate::call::gate_of;
-use crate::call::{AWAITED, DURABLE};
+use crate::call::{AWAITED, DURABLE, NONE};
 use crate::effect::{Body, Effect, Effects, Ending, Gate, Handle, Peer, Reason, Role, Urgency};
 use crate::record::{Record, Settled, Submitted};
 use crate::tail::Ties;
@@ -40,6 +40,11 @@ impl Engine {
             Verdict::Gathered { .. } => (0, 0),
             Verdict::Decided(reason) => (if state == State::Dead { call.bytes } else { 0 }, reason as u8),
         };
+        let runs = call.lease != NONE;
+        self.discount_tied(index);
+        if !runs {
+            self.leave_lane(index);
+        }
         self.counters.settled += 1;
         let procedure = self.procedure_of(index);
         let counts = self.procedures.get_mut(procedure);
@@ -53,6 +58,7 @@ impl Engine {
         self.make_callbacks(index, effects);
         self.count_child(index);
         self.leave_children(index);
+        self.untie(index);
         self.keep_settled(index, procedure, effects);
     }
 
@@ -131,7 +137,7 @@ impl Engine {
             revives: extra.and_then(|extra| extra.revives),
             progress: self.progress(index),
             history: extra.map_or_else(Vec::new, |extra| extra.history.clone()),
-            ties: self.ties(index),
+            ties: self.recorded_ties(index),
         }
     }
 
@@ -151,11 +157,12 @@ impl Engine {
             key: extra.and_then(|extra| extra.key.clone()),
             progress: self.progress(index),
             history: extra.map_or_else(Vec::new, |extra| extra.history.clone()),
-            ties: self.ties(index),
+            ties: self.recorded_ties(index),
         }
     }
 
-    fn ties(&self, index: u32) -> Ties {
+    /// What the journal keeps of what it hangs together with: of a settled call, only what is still to be held.
+    fn recorded_ties(&self, index: u32) -> Ties {
         let extra = self.calls.extra(index);
         let added = extra.map_or(&[][..], |extra| extra.callbacks.as_slice());
         let mut ties = extra.and_then(|extra| extra.ties.as_deref().cloned()).unwrap_or_default();
@@ -163,6 +170,10 @@ impl Engine {
         let groups = extra.map_or(&[][..], |extra| extra.groups.as_slice());
         ties.groups = groups.iter().map(|member| (self.calls.get(member.group).id, member.place)).collect();
         ties.sealed = self.is_sealed(index);
+        let call = self.calls.get(index);
+        if call.state.is_settled() && call.lease == NONE && call.state != State::Dead {
+            (ties.ordering, ties.concurrency, ties.parent) = (None, None, None);
+        }
         ties.made = self.calls.get(index).state.is_settled() && self.planned(index).next().is_some();
         ties
     }

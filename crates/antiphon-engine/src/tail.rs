@@ -47,6 +47,11 @@ const CONCURRENT: u8 = 64;
 const CHILD: u8 = 128;
 
 impl Ties {
+    /// Whether it has an ordering or a concurrency key.
+    pub(crate) const fn is_serial(&self) -> bool {
+        self.ordering.is_some() || self.concurrency.is_some()
+    }
+
     fn encode(&self, to: &mut Writer<'_>) {
         let mut flags = 0;
         flags |= if self.cause.is_some() { CAUSE } else { 0 };

@@ -56,6 +56,12 @@ impl Terms {
     }
 }
 
+impl Terms {
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
 impl Engine {
     /// What is set for a procedure.
     #[must_use]
@@ -84,6 +90,7 @@ impl Engine {
         }
         if settings != self.procedures.get(place).terms.settings {
             self.put_settings(place, settings.clone());
+            self.put_rule(place);
             self.record_settings(place, effects);
         }
         Ok(settings)

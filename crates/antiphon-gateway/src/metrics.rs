@@ -178,6 +178,8 @@ mod tests {
             oldest_ready_ms: 1_250,
             settled: 5,
             measured: antiphon_protocol::Measured::default(),
+            running: 0,
+            paused: false,
         }
     }
 

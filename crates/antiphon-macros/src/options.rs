@@ -16,6 +16,9 @@ pub struct Options {
     backoff_ms: Option<u32>,
     backoff_factor_tenths: Option<u16>,
     backoff_max_ms: Option<u32>,
+    lane: Option<LitStr>,
+    concurrency: Option<u32>,
+    slots: Option<u8>,
     /// The name behind the service's.
     pub name: Option<LitStr>,
     /// Its parameter and value are bytes as they are.
@@ -44,6 +47,9 @@ impl Options {
             "backoff" => self.backoff_ms = Some(milliseconds(&meta.value()?.parse()?)?),
             "backoff_factor" => self.backoff_factor_tenths = Some(tenths(&meta.value()?.parse()?)?),
             "backoff_max" => self.backoff_max_ms = Some(milliseconds(&meta.value()?.parse()?)?),
+            "lane" => self.lane = Some(name_part(meta.value()?.parse()?)?),
+            "concurrency" => self.concurrency = Some(at_least_one(&meta.value()?.parse()?)?),
+            "slots" => self.slots = Some(slots(&meta.value()?.parse()?)?),
             "name" => self.name = Some(name_part(meta.value()?.parse()?)?),
             _ => return Err(meta.error(KNOWN)),
         }
@@ -69,7 +75,10 @@ impl Options {
         let at_most_once = self.at_most_once.then(|| quote!(.at_most_once()));
         let timeout = self.attempt_timeout_ms.map(|ms| quote!(.attempt_timeout_ms(#ms)));
         let backoff = self.backoff();
-        quote!(#idempotent #attempts #at_most_once #timeout #backoff)
+        let lane = self.lane.as_ref().map(|lane| quote!(.lane(#lane)));
+        let concurrency = self.concurrency.map(|limit| quote!(.concurrency(#limit)));
+        let slots = self.slots.map(|slots| quote!(.slots(#slots)));
+        quote!(#idempotent #attempts #at_most_once #timeout #backoff #lane #concurrency #slots)
     }
 
     fn backoff(&self) -> Option<TokenStream> {
@@ -86,7 +95,21 @@ impl Options {
 }
 
 const KNOWN: &str = "expected one of: idempotent, at_most_once, attempts, attempt_timeout, backoff, backoff_factor, \
-                     backoff_max, name, raw";
+                     backoff_max, lane, concurrency, slots, name, raw";
+
+fn at_least_one(literal: &LitInt) -> Result<u32> {
+    match literal.base10_parse::<u32>() {
+        Ok(limit) if limit > 0 => Ok(limit),
+        _ => Err(Error::new(literal.span(), "as many calls of one concurrency key as this run at a time: at least 1")),
+    }
+}
+
+fn slots(literal: &LitInt) -> Result<u8> {
+    match literal.base10_parse::<u8>() {
+        Ok(slots) if (1..=64).contains(&slots) => Ok(slots),
+        _ => Err(Error::new(literal.span(), "a call takes 1 to 64 slots of its worker")),
+    }
+}
 
 fn attempts(literal: &LitInt) -> Result<u16> {
     match literal.base10_parse::<u16>() {

@@ -218,6 +218,12 @@ pub struct ProcedureStatus {
     pub oldest_ready_ms: u64,
     /// Calls settled since the broker started.
     pub settled: u64,
+    /// Calls that run and take slots.
+    #[serde(default)]
+    pub running: u32,
+    /// Whether no call of it starts until it is resumed.
+    #[serde(default)]
+    pub paused: bool,
     /// What is measured of it.
     #[serde(default)]
     pub measured: Measured,
@@ -258,6 +264,12 @@ pub struct WorkerStatus {
     pub connected: bool,
     /// Whether it takes no more calls.
     pub draining: bool,
+    /// What it is or has.
+    #[serde(default)]
+    pub labels: Vec<Name>,
+    /// How many of its calls have given their slots back while they wait for sub-calls.
+    #[serde(default)]
+    pub parked: u32,
     /// Calls it settled since it connected.
     pub settled: u64,
     /// Attempts of it that failed since it connected.

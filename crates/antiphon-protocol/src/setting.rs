@@ -32,11 +32,22 @@ pub enum Setting {
     RetryPercent = 9,
     /// How many retries there may be in ten seconds, however few new calls there are.
     RetriesMin = 10,
+    /// 1: no call of it starts; what runs goes on.
+    Paused = 11,
+    /// How many of its calls run at a time; 0 is any number. One that has given its slot back while it waits for a sub-call
+    /// does not count.
+    RunningMax = 12,
+    /// How many of its calls start in the period, every attempt counted; 0 is any number. Up to a million.
+    RateCount = 13,
+    /// That period, in milliseconds; a second if it is not set.
+    RatePeriodMs = 14,
+    /// How many start at once after a pause; a tenth of a second's worth if it is not set.
+    RateBurst = 15,
 }
 
 impl Setting {
     /// All settings, by number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::QueuedMax,
         Self::QueuedBytesMax,
         Self::TenantQueuedMax,
@@ -47,6 +58,11 @@ impl Setting {
         Self::DeadLettersMax,
         Self::RetryPercent,
         Self::RetriesMin,
+        Self::Paused,
+        Self::RunningMax,
+        Self::RateCount,
+        Self::RatePeriodMs,
+        Self::RateBurst,
     ];
 
     /// The setting with this number, if there is one.
@@ -69,6 +85,11 @@ impl Setting {
             Self::DeadLettersMax => "dead_letters_max",
             Self::RetryPercent => "retry_percent",
             Self::RetriesMin => "retries_min",
+            Self::Paused => "paused",
+            Self::RunningMax => "running_max",
+            Self::RateCount => "rate_count",
+            Self::RatePeriodMs => "rate_period_ms",
+            Self::RateBurst => "rate_burst",
         }
     }
 }

@@ -13,6 +13,18 @@ use std::time::SystemTime;
 /// What peers are told this program is.
 const AGENT: &str = concat!("antiphon-server/", env!("CARGO_PKG_VERSION"));
 
+/// What every broker of this build can do.
+const FEATURES: u32 = feature::NAMED_INBOXES
+    | feature::IDEMPOTENCY_KEYS
+    | feature::PRIORITIES
+    | feature::LANES
+    | feature::PROGRESS
+    | feature::EVENTS
+    | feature::SCHEDULES
+    | feature::CONCURRENCY_KEYS
+    | feature::NEEDS
+    | feature::PARKING;
+
 /// What the frames of all connections act on.
 pub(crate) struct Session<'a> {
     pub(crate) driver: &'a mut Driver,
@@ -120,6 +132,10 @@ impl Session<'_> {
             Arrival::Frame(Frame::ProgressReport(told)) => self.driver.progress(peer, told),
             Arrival::Frame(Frame::Extend(leases)) => leases.for_each(|lease| self.driver.extend(peer, lease)),
             Arrival::Frame(Frame::Credit(slots)) => self.driver.credit(peer, slots),
+            Arrival::Frame(Frame::Park(leases)) => {
+                leases.for_each(|parked| self.driver.park(peer, parked.lease, parked.awaits));
+            }
+            Arrival::Frame(Frame::Resume(leases)) => leases.for_each(|lease| self.driver.resume(peer, lease)),
             Arrival::Frame(Frame::Drain) => self.driver.drain(peer),
             Arrival::Oversized(Frame::Report(mut report), bytes) => {
                 add(&self.counters.oversized, 1);
@@ -297,13 +313,7 @@ impl Session<'_> {
         Welcome {
             version: hello.version().unwrap_or(antiphon_wire::limits::VERSION_MAX),
             accepted: u8::from(self.driver.is_durable()),
-            features: durable
-                | feature::NAMED_INBOXES
-                | feature::IDEMPOTENCY_KEYS
-                | feature::PRIORITIES
-                | feature::PROGRESS
-                | feature::EVENTS
-                | feature::SCHEDULES,
+            features: durable | FEATURES,
             broker: [0; 16],
             epoch: self.driver.epoch().0,
             wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),

@@ -53,9 +53,12 @@ pub enum Frame<'a> {
     Extend(Entries<'a, LeaseTag>),
     Drain,
     ProgressReport(ProgressReport),
+    Park(Entries<'a, Parked>),
+    Resume(Entries<'a, LeaseTag>),
     CancelAsked(Entries<'a, LeaseTag>),
     Settled(Entries<'a, LeaseTag>),
     Stale(Entries<'a, LeaseTag>),
+    Resumed(Entries<'a, LeaseTag>),
     /// The frames that carry one event: refused, outcome, cancel answered, progress, lease, drain asked, up.
     Event(Event),
     Query {
@@ -93,6 +96,14 @@ pub struct Accepted {
     pub wait_ms: Option<u64>,
 }
 
+/// One lease whose procedure waits, and the call that it waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub struct Parked {
+    pub lease: LeaseTag,
+    pub awaits: Option<CallId>,
+}
+
 impl<'a> Frame<'a> {
     /// Reads a frame's body. `whole` is the payload of a frame whose payload came in chunks.
     ///
@@ -111,6 +122,9 @@ impl<'a> Frame<'a> {
             Kind::CancelAsked => return Entries::new(body).map(Self::CancelAsked),
             Kind::Settled => return Entries::new(body).map(Self::Settled),
             Kind::Stale => return Entries::new(body).map(Self::Stale),
+            Kind::Park => return Entries::new(body).map(Self::Park),
+            Kind::Resume => return Entries::new(body).map(Self::Resume),
+            Kind::Resumed => return Entries::new(body).map(Self::Resumed),
             Kind::Chunk => return Ok(Self::Chunk { abandoned: flags & ABANDONED != 0, bytes: body }),
             kind if kind.has_payload() => return Self::decode_with_payload(kind, flags, body, whole),
             Kind::Hello => Self::Hello(Hello::decode(&mut cursor)?),
@@ -443,6 +457,15 @@ impl Entry for LeaseTag {
     const BYTES: usize = 12;
     fn read(bytes: &[u8]) -> Option<Self> {
         Cursor::new(bytes).lease_tag().ok()
+    }
+}
+
+impl Entry for Parked {
+    const BYTES: usize = 28;
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor::new(bytes);
+        let (lease, awaits) = (cursor.lease_tag().ok()?, cursor.call_id().ok()?);
+        Some(Self { lease, awaits: (awaits != CallId::from_bytes([0; 16])).then_some(awaits) })
     }
 }
 

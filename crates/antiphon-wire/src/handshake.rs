@@ -118,6 +118,12 @@ pub mod feature {
     pub const EVENTS: u32 = 1 << 8;
     /// Recurring calls.
     pub const SCHEDULES: u32 = 1 << 9;
+    /// At most so many calls with one concurrency key run at a time.
+    pub const CONCURRENCY_KEYS: u32 = 1 << 10;
+    /// Labels that calls require and slots that they take are heeded.
+    pub const NEEDS: u32 = 1 << 11;
+    /// Procedures that wait for sub-calls can give their slots back.
+    pub const PARKING: u32 = 1 << 12;
 }
 
 impl Welcome {

@@ -15,7 +15,7 @@ mod outbound;
 mod remote;
 
 pub use error::FrameError;
-pub use frame::{Accepted, Entries, Entry, Frame, Submitted};
+pub use frame::{Accepted, Entries, Entry, Frame, Parked, Submitted};
 pub use handshake::{Hello, Refusal, Role, Stranger, Welcome, feature};
 pub use inbound::{Arrival, Inbound};
 pub use kind::Kind;

@@ -42,7 +42,8 @@ impl<A, V, E> CallBuilder<A, V, E> {
     /// call this; `route` is the procedure's, shared by all their calls.
     pub fn new(antiphon: &Antiphon, procedure: Procedure<A, V, E>, route: Arc<Route>, arguments: A) -> Self {
         let within = antiphon.within();
-        let trace = within.and_then(|within| within.trace.clone());
+        let keys =
+            within.map(|within| Keys { trace: within.trace.clone(), parent: Some(within.call), ..Keys::default() });
         Self {
             session: Arc::clone(antiphon.session()),
             codec: procedure.codec,
@@ -52,7 +53,7 @@ impl<A, V, E> CallBuilder<A, V, E> {
             deadline: None,
             inherited: within.and_then(AttemptState::until),
             start: Start::Now,
-            keys: trace.map(|trace| Box::new(Keys { trace: Some(trace), ..Keys::default() })),
+            keys: keys.map(Box::new),
             wrong: None,
         }
     }
@@ -116,6 +117,61 @@ impl<A, V, E> CallBuilder<A, V, E> {
             Ok(key) => self.keys.get_or_insert_default().idempotency = Some(key),
             Err(error) => self.reject(&error),
         }
+        self
+    }
+
+    /// Calls with one ordering key start one after the other, in the order in which they became ready, and never overlap:
+    /// each when the one before is settled and has stopped, a retry before those behind it. The key is scoped to the tenant
+    /// and to the procedure, or to the `lane` that procedures name in common. 1 to 255 bytes.
+    pub fn ordering_key(mut self, key: impl AsRef<str>) -> Self {
+        match Key::new(key.as_ref()) {
+            Ok(key) => self.keys.get_or_insert_default().ordering = Some(key),
+            Err(error) => self.reject(&error),
+        }
+        self
+    }
+
+    /// The lane of its ordering key, whatever its procedure says: 1 to 255 characters out of `a-z 0-9 _ . -`.
+    pub fn lane(mut self, lane: &str) -> Self {
+        match Name::new(lane) {
+            Ok(lane) => self.route_mut().lane = Some(lane),
+            Err(error) => self.reject(&error),
+        }
+        self
+    }
+
+    /// Of calls with one concurrency key, scoped to the tenant and the procedure, only as many run at a time as the
+    /// procedure says (`concurrency`, 1 by default); the others wait aside. 1 to 255 bytes.
+    pub fn concurrency_key(mut self, key: impl AsRef<str>) -> Self {
+        match Key::new(key.as_ref()) {
+            Ok(key) => self.keys.get_or_insert_default().concurrency = Some(key),
+            Err(error) => self.reject(&error),
+        }
+        self
+    }
+
+    /// Only a worker with this label runs it; may be given up to 8 times. A name of `a-z 0-9 _ . -`.
+    pub fn label(mut self, label: &str) -> Self {
+        match Name::new(label) {
+            Ok(label) if self.route.labels.len() < defaults::CALL_LABELS_MAX => {
+                let labels = &mut self.route_mut().labels;
+                if !labels.contains(&label) {
+                    labels.push(label);
+                    labels.sort_unstable();
+                }
+            }
+            Ok(_) => self.reject(&"a call requires at most 8 labels"),
+            Err(error) => self.reject(&error),
+        }
+        self
+    }
+
+    /// How many slots of its worker it takes, 1 to 64, whatever its procedure says.
+    pub fn slots(mut self, slots: u8) -> Self {
+        if slots == 0 || slots > defaults::CALL_SLOTS_MAX {
+            self.reject(&"a call takes 1 to 64 slots");
+        }
+        self.route_mut().slots = slots;
         self
     }
 

@@ -1,12 +1,15 @@
 //! What a procedure knows about the call it runs for, and how it learns that it should stop.
 
-use crate::Antiphon;
 use crate::encoding::encode;
 use crate::leases::Leases;
+use crate::parking::{Parking, Waiting};
+use crate::submitted::SubmittedCall;
+use crate::{Antiphon, CallError};
 use antiphon_broker::{Lease, Support};
 use antiphon_protocol::{CallId, Code, ContentType, Failure, LeaseTag, defaults};
 use serde::Serialize;
 use std::fmt;
+use std::future::IntoFuture;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -33,6 +36,7 @@ pub(crate) struct AttemptState {
     pub(crate) trace: Option<Box<str>>,
     /// That of the arguments; progress is encoded alike.
     content_type: ContentType,
+    pub(crate) parking: Parking,
     stop: AtomicU8,
     stopped: Notify,
 }
@@ -63,6 +67,7 @@ impl AttemptState {
             times_out: after(u64::from(lease.attempt_timeout_ms)),
             trace: lease.trace.take(),
             content_type: lease.payload.content_type,
+            parking: Parking::default(),
             stop: AtomicU8::new(0),
             stopped: Notify::new(),
         }
@@ -199,6 +204,32 @@ impl Context {
             Stop::No => return Ok(()),
         };
         Err(Failure::new(code, text).may_have_run())
+    }
+
+    /// Waits for a sub-call without holding the slot: other calls use it meanwhile, so that procedures that wait for each
+    /// other's calls cannot use up all slots. Keys, the lane and the lease stay held. Once the outcome is here the slot is
+    /// taken back, before any new call gets one; then this returns. At most 1,000 calls of a worker wait so; further ones
+    /// keep their slots. A broker that knows no such thing leaves the slot where it is, too.
+    ///
+    /// # Errors
+    /// As the call's own.
+    pub async fn wait<V, E>(&self, call: SubmittedCall<V, E>) -> Result<V, CallError<E>> {
+        let id = call.id();
+        Waiting::new(Arc::clone(&self.attempt), Weak::clone(&self.leases), Some(id), call).await
+    }
+
+    /// The same for anything else that a procedure waits for: a call that is not submitted yet, many calls, a timer.
+    pub async fn wait_for<F: IntoFuture>(&self, future: F) -> F::Output {
+        let future = future.into_future();
+        Waiting::new(Arc::clone(&self.attempt), Weak::clone(&self.leases), None, future).await
+    }
+
+    /// The same for blocking procedures, on their own thread.
+    ///
+    /// # Panics
+    /// In a procedure that is `async`.
+    pub fn wait_blocking<F: IntoFuture>(&self, future: F) -> F::Output {
+        self.antiphon.runtime().block_on(self.wait_for(future))
     }
 
     /// An idempotency key for a sub-call, the same over all attempts of this call: a sub-call named alike is made

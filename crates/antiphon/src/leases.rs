@@ -4,9 +4,10 @@
 use crate::Antiphon;
 use crate::attempt::Attempt;
 use crate::context::{AttemptState, Stop};
+use crate::parking::Slot;
 use crate::service::Service;
-use antiphon_broker::{Event, Lease, ProgressReport, Report, Sink, Worker};
-use antiphon_protocol::{LeaseTag, Payload, Settlement, defaults};
+use antiphon_broker::{Event, Lease, ProgressReport, Report, Sink, Support, Worker};
+use antiphon_protocol::{CallId, LeaseTag, Payload, Settlement, defaults};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -177,6 +178,10 @@ impl Leases {
                     self.lock().unanswered.remove(&lease);
                     self.stop(lease, Stop::Stale);
                 }
+                Event::Resumed { lease } => {
+                    let attempt = self.lock().running.get(&lease).map(|running| Arc::clone(&running.attempt));
+                    attempt.iter().for_each(|attempt| attempt.parking.resumed());
+                }
                 Event::DrainAsked => self.drain(),
                 Event::Writable => {
                     self.lock().writable += 1;
@@ -234,6 +239,40 @@ impl Leases {
         let kept: HashSet<LeaseTag> = kept.iter().copied().collect();
         let lost: Vec<LeaseTag> = self.lock().running.keys().filter(|lease| !kept.contains(lease)).copied().collect();
         lost.into_iter().for_each(|lease| self.stop(lease, Stop::Stale));
+        self.say_again_who_waits();
+    }
+
+    /// A broker that is back counts a slot for every lease, until it is told which are given back.
+    fn say_again_who_waits(&self) {
+        let state = self.lock();
+        let attempts: Vec<Arc<AttemptState>> =
+            state.running.values().map(|running| Arc::clone(&running.attempt)).collect();
+        let Some(worker) = state.worker.clone() else { return };
+        drop(state);
+        for attempt in attempts {
+            match attempt.parking.slot() {
+                Slot::Held => {}
+                Slot::Given => worker.park(attempt.lease, None),
+                Slot::Wanted => worker.resume(attempt.lease),
+            }
+        }
+    }
+
+    /// Whether slots can be given back while a procedure waits.
+    pub(crate) fn can_park(&self) -> bool {
+        self.antiphon.capabilities().parking != Support::Refused && self.lock().worker.is_some()
+    }
+
+    /// Gives the slot of a lease back.
+    pub(crate) fn park(&self, lease: LeaseTag, awaits: Option<CallId>) {
+        let worker = self.lock().worker.clone();
+        worker.iter().for_each(|worker| worker.park(lease, awaits));
+    }
+
+    /// Asks for it again.
+    pub(crate) fn resume(&self, lease: LeaseTag) {
+        let worker = self.lock().worker.clone();
+        worker.iter().for_each(|worker| worker.resume(lease));
     }
 
     /// Takes no more leases.

@@ -53,6 +53,7 @@ mod inspection;
 mod leases;
 mod outgoing;
 mod overflow;
+mod parking;
 mod pending;
 mod procedure;
 mod progress;

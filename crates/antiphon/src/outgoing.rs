@@ -1,7 +1,7 @@
 //! A call that is ready to be handed over, but for its id and tag.
 
-use antiphon_broker::{AcceptedMeans, Capabilities, Delay, Idempotency, Support};
-use antiphon_protocol::{CallId, Code, Durability, Failure, Keys, Payload, Route, Start};
+use antiphon_broker::{AcceptedMeans, Capabilities, Delay, Idempotency, Ordering, Support};
+use antiphon_protocol::{CallId, Code, Durability, Failure, Keys, Payload, Route, Start, defaults};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -41,6 +41,17 @@ impl Outgoing {
         let keyed = self.keys.as_ref().is_some_and(|keys| keys.idempotency.is_some());
         if keyed && capabilities.idempotency != Idempotency::ByKey {
             return unimplemented("this broker knows no idempotency keys: it recognises calls by their id only");
+        }
+        let ties = self.keys.as_deref();
+        if ties.is_some_and(|keys| keys.ordering.is_some()) && capabilities.ordering == Ordering::None {
+            return unimplemented("this broker keeps no order: leave out the ordering key");
+        }
+        if ties.is_some_and(|keys| keys.concurrency.is_some()) && capabilities.concurrency_keys == Support::Refused {
+            return unimplemented("this broker knows no concurrency keys: leave it out");
+        }
+        let needs = !self.route.labels.is_empty() || self.route.slots != defaults::CALL_SLOTS;
+        if needs && capabilities.needs == Support::Refused {
+            return unimplemented("this broker heeds neither labels nor slots of calls: leave them out");
         }
         if self.route.durability == Some(Durability::Durable) && capabilities.accepted == AcceptedMeans::Memory {
             let text = "this broker keeps calls in memory only: ask for a volatile call, or use file: or antiphon://";

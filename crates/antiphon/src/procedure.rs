@@ -149,6 +149,31 @@ impl<A, V, E> Procedure<A, V, E> {
         self
     }
 
+    /// The lane that ordering keys of its calls belong to, which other procedures may share; by default its own name.
+    ///
+    /// # Panics
+    /// When the name is not one; in a constant that fails the build.
+    #[must_use]
+    pub const fn lane(mut self, lane: &'static str) -> Self {
+        // Not dropped here, which a constant cannot: it holds nothing yet that would have to be.
+        std::mem::forget(self.route.lane.replace(Name::from_static(lane)));
+        self
+    }
+
+    /// How many calls with one concurrency key run at a time; 1 by default.
+    #[must_use]
+    pub const fn concurrency(mut self, limit: u32) -> Self {
+        self.route.concurrency = limit;
+        self
+    }
+
+    /// How many slots of its worker a call takes; 1 to 64, 1 by default.
+    #[must_use]
+    pub const fn slots(mut self, slots: u8) -> Self {
+        self.route.slots = slots;
+        self
+    }
+
     /// Its name, as `service.procedure`.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -91,6 +91,7 @@ impl Session {
             | Event::CancelAsked { .. }
             | Event::Settled { .. }
             | Event::Stale { .. }
+            | Event::Resumed { .. }
             | Event::DrainAsked => (),
         }
     }

@@ -28,6 +28,7 @@ pub struct WorkerBuilder {
     services: Vec<Arc<dyn Service>>,
     slots: u32,
     name: String,
+    labels: Vec<String>,
     renewal: Renewal,
     wrong: Option<NameError>,
 }
@@ -36,7 +37,7 @@ impl WorkerBuilder {
     pub(crate) fn new(antiphon: Antiphon) -> Self {
         let name = format!("worker-{}", std::process::id());
         let renewal = Renewal::default();
-        Self { antiphon, services: Vec::new(), slots: defaults::SLOTS, name, renewal, wrong: None }
+        Self { antiphon, services: Vec::new(), slots: defaults::SLOTS, name, labels: Vec::new(), renewal, wrong: None }
     }
 
     /// Serves all procedures of a service, such as `MathService::new(Calculator)`. Any number of services may be given.
@@ -71,6 +72,13 @@ impl WorkerBuilder {
         self
     }
 
+    /// What it is or has, such as `gpu`: a call that requires labels goes only to workers with all of them. Up to 64 names of
+    /// `a-z 0-9 _ . -`.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.labels.push(label.into());
+        self
+    }
+
     /// Where leases are renewed; on a thread of its own by default.
     pub fn renewal(mut self, renewal: Renewal) -> Self {
         self.renewal = renewal;
@@ -102,6 +110,11 @@ impl WorkerBuilder {
             return Err(refuse(error.to_string()));
         }
         let name = Name::new(&self.name).map_err(|error| refuse(error.to_string()))?;
+        let labels: Result<Vec<Name>, NameError> = self.labels.iter().map(|label| Name::new(label)).collect();
+        let labels = labels.map_err(|error| refuse(format!("a label is not a name: {error}")))?;
+        if labels.len() > defaults::WORKER_LABELS_MAX {
+            return Err(refuse(format!("a worker has at most {} labels", defaults::WORKER_LABELS_MAX)));
+        }
         let (mut procedures, mut served) = (Vec::new(), Vec::new());
         for service in &self.services {
             for (place, procedure) in service.procedures().into_iter().enumerate() {
@@ -117,7 +130,7 @@ impl WorkerBuilder {
             return Err(refuse(format!("a worker serves {} twice: two services have that name", twice.name)));
         }
         let incarnation = IncarnationId(random());
-        Ok((Offer { incarnation, name, procedures, slots: self.slots, labels: Vec::new(), held: Vec::new() }, served))
+        Ok((Offer { incarnation, name, procedures, slots: self.slots, labels, held: Vec::new() }, served))
     }
 }
 

@@ -13,6 +13,7 @@ mod keys;
 mod leases;
 #[cfg(target_os = "linux")]
 mod memory;
+mod order;
 mod prediction;
 mod records;
 mod restarts;

@@ -160,8 +160,10 @@ fn kinds_keep_their_numbers() {
         Kind::Joined,
         Kind::Sealed,
         Kind::Configured,
+        Kind::LaneJoined,
+        Kind::Stopped,
     ];
-    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25]);
 }
 
 proptest! {

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! caller c | inbox billing | worker w slots=2 plain? | submit a [key=.. delay=.. deadline=.. attempts=.. idempotent
-//! at_most_once volatile detached accepted priority=.. tenant=.. for=c callback=x@value>y,z] | callback a x@failure |
+//! at_most_once volatile detached accepted priority=.. tenant=.. for=c callback=x@value>y,z order=.. lane=.. with=..
+//! (concurrency key) limit=.. (of that) within=a labels=x,y takes=.. (slots)] | callback a x@failure |
 //! attach a for=c | acknowledge a for=c | cancel a | ok a | fail a | retry a [after=..] | bury a | release a | stopped a |
 //! extend a | close w | drain w | at 1s | explain a | set p queued_max=3 [outcome_ms=] | restart |
 //! group g [first=2 settled cancel_rest unsealed=5s] | seal g | join g a | submit a in=g
 //! subscribe s pattern=a.* [to=p] | unsubscribe s | emit e topic=a.b
+//! park a [awaits=b] | resume a
 //! ```
 
 use antiphon_engine::{
@@ -205,6 +207,7 @@ impl World {
             writeln!(self.log, "{line}").unwrap();
             self.step(line);
             self.engine.advance(self.now, 10_000, &mut self.scribe);
+            assert_eq!(self.engine.audit(), Ok(()));
             self.describe();
         }
     }
@@ -225,6 +228,14 @@ impl World {
             "acknowledge" => self.command(Command::Acknowledge { peer: self.callers[from], id }),
             "cancel" => self.command(Command::Cancel { peer: self.callers[from], id }),
             "close" => self.close(name),
+            "park" => {
+                let (peer, lease) = self.held(name);
+                self.command(Command::Park { peer, lease, awaits: options.get("awaits").map(|call| id_of(call)) });
+            }
+            "resume" => {
+                let (peer, lease) = self.held(name);
+                self.command(Command::Resume { peer, lease });
+            }
             "drain" => self.command(Command::Drain { peer: self.workers[name] }),
             "extend" => {
                 let (peer, lease) = self.held(name);
@@ -302,7 +313,7 @@ impl World {
             name: Name::new(name).unwrap(),
             procedures: served.split(',').map(offered).collect(),
             slots,
-            labels: Vec::new(),
+            labels: names(options.get("labels").copied()),
             held: if options.contains_key("empty_handed") { Vec::new() } else { held.collect() },
         };
         self.command(Command::OpenWorker { peer, offer: &offer });
@@ -317,6 +328,10 @@ impl World {
         if let Some(attempts) = get("attempts") {
             route.attempts = attempts.parse().unwrap();
         }
+        route.lane = get("lane").map(|lane| Name::new(lane).unwrap());
+        route.concurrency = get("limit").map_or(1, |limit| limit.parse().unwrap());
+        route.labels = names(get("labels"));
+        route.slots = get("takes").map_or(1, |slots| slots.parse().unwrap());
         if let Some(class) = get("priority") {
             route.priority = Priority::new(class.parse().unwrap()).unwrap();
         }
@@ -348,10 +363,7 @@ impl World {
             wants_outcome: get("detached").is_none(),
             resent: get("resent").is_some(),
             revives: None,
-            ties: get("in").map(|group| {
-                let groups = vec![(self.id(group), 0)];
-                Box::new(Ties { groups, ..Ties::default() })
-            }),
+            ties: self.ties(options),
         };
         self.command(Command::Submit(submit));
         self.engine.release_route(route);
@@ -460,6 +472,18 @@ impl World {
         };
         self.command(Command::Submit(submit));
         self.engine.release_route(route);
+    }
+
+    fn ties(&self, options: &BTreeMap<&str, &str>) -> Option<Box<Ties>> {
+        let key = |name: &str| options.get(name).map(|key| Key::new(key).unwrap());
+        let ties = Ties {
+            groups: options.get("in").map(|group| (self.id(group), 0)).into_iter().collect(),
+            ordering: key("order").map(|key| (key, 0)),
+            concurrency: key("with"),
+            parent: options.get("within").map(|call| self.id(call)),
+            ..Ties::default()
+        };
+        (ties != Ties::default()).then(|| Box::new(ties))
     }
 
     fn close(&mut self, name: &str) {
@@ -605,6 +629,7 @@ impl World {
                 format!("{who}: run {name}, attempt {}, token {}.{}", grant.attempt, token.0, token.1)
             }
             Effect::CancelAsked { peer, lease } => format!("{}: stop {}", self.who(*peer), self.leased(*lease)),
+            Effect::Resumed { peer, lease } => format!("{}: go on with {}", self.who(*peer), self.leased(*lease)),
             Effect::Settled { peer, lease } | Effect::Stale { peer, lease } => {
                 let name = self.leased(*lease);
                 let verb = if matches!(effect, Effect::Settled { .. }) { "settled" } else { "stale" };
@@ -638,6 +663,10 @@ fn callback_of(text: &str) -> Callback {
     let mut route = Route::new(Name::new(procedure).unwrap());
     route.callbacks = next.map(callback_of).into_iter().collect();
     Callback { on, route }
+}
+
+fn names(list: Option<&str>) -> Vec<Name> {
+    list.map_or_else(Vec::new, |list| list.split(',').map(|name| Name::new(name).unwrap()).collect())
 }
 
 pub fn id_of(name: &str) -> CallId {

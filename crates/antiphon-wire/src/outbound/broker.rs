@@ -38,6 +38,7 @@ impl Outbound {
             Event::CancelAsked { lease } => self.entry(Kind::CancelAsked, &lease_bytes(*lease)),
             Event::Settled { lease } => self.entry(Kind::Settled, &lease_bytes(*lease)),
             Event::Stale { lease } => self.entry(Kind::Stale, &lease_bytes(*lease)),
+            Event::Resumed { lease } => self.entry(Kind::Resumed, &lease_bytes(*lease)),
             Event::DrainAsked => self.frame(Kind::DrainAsked, 0, |_| ()),
             Event::Up { epoch, kept } => self.up(*epoch, kept),
             Event::Writable | Event::Down { .. } => (),

@@ -130,6 +130,20 @@ impl Outbound {
         self.entry(Kind::Extend, &lease_bytes(lease));
     }
 
+    /// The procedure under a lease waits for a call, and takes no slots meanwhile.
+    pub fn park(&mut self, lease: LeaseTag, awaits: Option<CallId>) {
+        let mut entry = [0; 28];
+        entry.first_chunk_mut::<12>().expect("28 bytes hold 12").copy_from_slice(&lease_bytes(lease));
+        let awaits = awaits.map_or([0; 16], CallId::to_bytes);
+        entry.last_chunk_mut::<16>().expect("28 bytes hold 16").copy_from_slice(&awaits);
+        self.entry(Kind::Park, &entry);
+    }
+
+    /// It wants to go on.
+    pub fn resume(&mut self, lease: LeaseTag) {
+        self.entry(Kind::Resume, &lease_bytes(lease));
+    }
+
     /// Takes no more leases.
     pub fn drain(&mut self) {
         self.frame(Kind::Drain, 0, |_| ());

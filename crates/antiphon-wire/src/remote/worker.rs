@@ -4,7 +4,7 @@ use super::RemoteOptions;
 use super::line::{Closing, Line, Side, Up};
 use crate::{Arrival, Frame, FrameError, Outbound};
 use antiphon_broker::{Event, Lease, ProgressReport, Report, Worker};
-use antiphon_protocol::{Code, Failure, HeldLease, LeaseTag, Offer, Payload, Settlement, defaults};
+use antiphon_protocol::{CallId, Code, Failure, HeldLease, LeaseTag, Offer, Payload, Settlement, defaults};
 use hashbrown::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
 use std::collections::VecDeque;
@@ -197,6 +197,7 @@ impl Side for WorkerSide {
             Arrival::Frame(Frame::CancelAsked(leases)) => {
                 events.extend(leases.map(|lease| Event::CancelAsked { lease }));
             }
+            Arrival::Frame(Frame::Resumed(leases)) => events.extend(leases.map(|lease| Event::Resumed { lease })),
             Arrival::Frame(Frame::Event(Event::DrainAsked)) => events.push(Event::DrainAsked),
             Arrival::Oversized(Frame::Event(Event::Lease(lease)), bytes) => {
                 let text = format!("the arguments have {bytes} bytes, more than this worker takes");
@@ -265,6 +266,23 @@ impl Worker for RemoteWorker {
         // While the line is down there is nothing to say: coming back prolongs what is kept.
         if state.is_up() {
             leases.iter().for_each(|lease| state.outbound.extend(*lease));
+            self.0.send(guard, false);
+        }
+    }
+
+    fn park(&self, lease: LeaseTag, awaits: Option<CallId>) {
+        let mut guard = self.0.state();
+        // While the line is down there is nothing to say: what waits is said again when it is back.
+        if guard.is_up() {
+            guard.outbound.park(lease, awaits);
+            self.0.send(guard, false);
+        }
+    }
+
+    fn resume(&self, lease: LeaseTag) {
+        let mut guard = self.0.state();
+        if guard.is_up() {
+            guard.outbound.resume(lease);
             self.0.send(guard, false);
         }
     }
