@@ -14,6 +14,7 @@ mod lines;
 mod live;
 mod load;
 mod operate;
+mod order;
 mod pause;
 mod plan;
 mod proxy;

@@ -301,6 +301,9 @@ impl Play {
             self.run(&format!("worker {worker} serves=p,q slots=4 labels={labels}"));
         }
         for _ in 0..80 {
+            if self.calls.keys().all(|name| self.standing(name).is_none_or(|standing| is_over(&standing))) {
+                break;
+            }
             self.ms += 11_000;
             self.join_due();
             let ms = self.ms;
@@ -335,7 +338,7 @@ fn runs(standing: &Standing) -> Option<(String, bool)> {
 
 #[test]
 fn random_worlds_of_tied_calls_agree_with_the_reference_and_come_to_rest() {
-    for seed in 1..=1_200 {
+    for seed in 1..=500 {
         let mut play = Play::new(seed);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for _ in 0..90 {

@@ -9,6 +9,7 @@ mod delivery;
 mod drain;
 mod fake;
 mod overflow;
+mod parking;
 mod progress;
 mod remote;
 mod service;

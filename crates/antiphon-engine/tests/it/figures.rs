@@ -1,0 +1,215 @@
+//! The figures that the order of calls is to keep, on virtual time: fair shares, growth with the workers, no delayed
+//! call early.
+
+use antiphon_engine::{
+    Body, Command, Effect, Effects, End, Engine, Gate, Handle, InboxKey, Limits, Now, Peer, Record, Role, Submit, Told,
+    Urgency,
+};
+use antiphon_protocol::{CallId, CallerId, IncarnationId, LeaseTag, Name, Offer, OfferedProcedure, Route, Start};
+use std::collections::{BTreeMap, HashMap};
+
+const CALLER: Peer = Peer(0);
+
+/// Keeps the leases it is told of.
+#[derive(Default)]
+struct Sink {
+    handles: u64,
+    leases: Vec<(Peer, LeaseTag, CallId)>,
+}
+
+impl Effects for Sink {
+    fn record(&mut self, _: &Record<'_>, _: Body, _: Role, _: Urgency) -> Handle {
+        self.store(Body::None)
+    }
+
+    fn store(&mut self, _: Body) -> Handle {
+        self.handles += 1;
+        Handle(self.handles)
+    }
+
+    fn release(&mut self, _: Handle) {}
+
+    fn begin_gathering(&mut self) {}
+
+    fn gather(&mut self, _: Told) {}
+
+    fn entomb(&mut self, _: CallId) {}
+
+    fn emit(&mut self, _: Gate, effect: Effect) {
+        if let Effect::Lease { peer, grant } = effect {
+            self.leases.push((peer, grant.lease, grant.call));
+        }
+    }
+}
+
+/// An engine whose calls take a fixed time of virtual time.
+struct World {
+    engine: Engine,
+    sink: Sink,
+    now: Now,
+    service_ms: u64,
+    /// What ends when.
+    ends: BTreeMap<u64, Vec<(Peer, LeaseTag, CallId)>>,
+    submitted: HashMap<CallId, (usize, u64)>,
+    /// Of each tenant, how long its calls waited.
+    waits: Vec<Vec<u64>>,
+    next: u64,
+    workers: u32,
+}
+
+impl World {
+    fn new(tenants: usize, service_ms: u64) -> Self {
+        let now = Now { monotonic_ms: 1, wall_ms: 1_700_000_000_000 };
+        let limits = Limits { predict: false, ..Limits::new(false) };
+        let mut engine = Engine::new(limits, 42, now);
+        let mut sink = Sink::default();
+        let inbox = InboxKey::Anonymous(CallerId([7; 16]));
+        engine.handle(now, Command::OpenCaller { peer: CALLER, inbox }, &mut sink);
+        let (ends, submitted, waits) = (BTreeMap::new(), HashMap::new(), vec![Vec::new(); tenants]);
+        Self { engine, sink, now, service_ms, ends, submitted, waits, next: 0, workers: 0 }
+    }
+
+    fn worker(&mut self, slots: u32) {
+        self.workers += 1;
+        let offered = OfferedProcedure { name: Name::from_static("p.q"), idempotent: true, schema: None };
+        let mut incarnation = [0; 16];
+        incarnation[..4].copy_from_slice(&self.workers.to_le_bytes());
+        let offer = Offer {
+            incarnation: IncarnationId(incarnation),
+            name: Name::from_static("w"),
+            procedures: vec![offered],
+            slots,
+            labels: Vec::new(),
+            held: Vec::new(),
+        };
+        let peer = Peer(self.workers);
+        self.engine.handle(self.now, Command::OpenWorker { peer, offer: &offer }, &mut self.sink);
+    }
+
+    fn submit(&mut self, tenant: usize, start: Start) {
+        self.next += 1;
+        let mut route = Route::new(Name::from_static("p.q"));
+        route.tenant = Some(Name::new(&format!("t{tenant}")).unwrap());
+        let route = self.engine.intern(&route).unwrap();
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&self.next.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
+        let id = CallId::new(self.now.wall_ms, random);
+        self.submitted.insert(id, (tenant, self.now.monotonic_ms));
+        let submit = Submit {
+            peer: CALLER,
+            tag: self.next,
+            id,
+            route,
+            bytes: 1,
+            deadline_ms: 0,
+            start,
+            key: None,
+            wants_acceptance: false,
+            wants_outcome: false,
+            resent: false,
+            revives: None,
+            ties: None,
+        };
+        self.engine.handle(self.now, Command::Submit(submit), &mut self.sink);
+        self.engine.release_route(route);
+    }
+
+    /// Goes on to this time: ends what ends, starts what may.
+    fn to(&mut self, ms: u64) {
+        self.now.wall_ms += ms - self.now.monotonic_ms;
+        self.now.monotonic_ms = ms;
+        while let Some((at, ended)) = self.ends.pop_first() {
+            if at > ms {
+                self.ends.insert(at, ended);
+                break;
+            }
+            for (peer, lease, call) in ended {
+                let report = Command::Report { peer, lease, call, end: End::Succeed { bytes: 1 } };
+                self.engine.handle(self.now, report, &mut self.sink);
+            }
+        }
+        self.engine.advance(self.now, 1_000_000, &mut self.sink);
+        for (peer, lease, call) in std::mem::take(&mut self.sink.leases) {
+            let (tenant, at_ms) = self.submitted.remove(&call).unwrap();
+            self.waits[tenant].push(ms - at_ms);
+            self.ends.entry(ms + self.service_ms).or_default().push((peer, lease, call));
+        }
+    }
+}
+
+/// How many calls of the quiet tenants started in a minute, and the 99th percentile of their waits in milliseconds.
+/// Each of them submits 10 calls a second; the loud one 100 times as many. 20 slots of 10 ms serve 2,000 a second.
+fn quiet_tenants(quiet: usize, loud: bool) -> Vec<(usize, u64)> {
+    let mut world = World::new(quiet + 1, 10);
+    world.worker(20);
+    for ms in 1..=60_000_u64 {
+        if ms % 100 == 0 {
+            (0..quiet).for_each(|tenant| world.submit(tenant, Start::Now));
+        }
+        if loud {
+            // More than there is room for beside the others, and a backlog from the start.
+            let calls = if ms == 1 { 5_000 } else { 2 };
+            (0..calls).for_each(|_| world.submit(quiet, Start::Now));
+        }
+        world.to(ms);
+    }
+    let mut figures = Vec::new();
+    for tenant in 0..quiet {
+        let waits = &mut world.waits[tenant];
+        waits.sort_unstable();
+        figures.push((waits.len(), waits[waits.len() * 99 / 100]));
+    }
+    figures
+}
+
+#[test]
+fn one_loud_tenant_leaves_the_quiet_ones_their_throughput_and_their_wait() {
+    let (alone, beside) = (quiet_tenants(9, false), quiet_tenants(9, true));
+    for ((calls, wait_ms), (calls_beside, wait_beside_ms)) in alone.into_iter().zip(beside) {
+        assert!(calls_beside * 10 >= calls * 9, "{calls_beside} calls beside the loud tenant, {calls} alone");
+        // A call waits for a slot that is in use: on average half a service time of 10 ms, alone none at all.
+        let most_ms = (wait_ms * 2).max(10);
+        assert!(wait_beside_ms <= most_ms, "p99 {wait_beside_ms} ms beside the loud tenant, {wait_ms} ms alone");
+    }
+}
+
+#[test]
+fn twice_the_workers_do_twice_the_work() {
+    let calls = |workers: u32| {
+        let mut world = World::new(1, 100);
+        (0..workers).for_each(|_| world.worker(4));
+        for ms in 1..=10_000 {
+            (0..2).for_each(|_| world.submit(0, Start::Now));
+            world.to(ms);
+        }
+        world.waits[0].len() as f64
+    };
+    let one = calls(1);
+    for workers in [2, 4, 8] {
+        let factor = calls(workers) / one;
+        assert!((factor - f64::from(workers)).abs() < 0.05 * f64::from(workers), "{workers} workers: {factor} times");
+    }
+}
+
+#[test]
+fn of_many_delayed_calls_over_an_hour_none_starts_early_or_late() {
+    const CALLS: u64 = 20_000;
+    let mut world = World::new(1, 1);
+    world.worker(1_000);
+    let mut due = Vec::new();
+    for number in 0..CALLS {
+        let delay_ms = 1 + number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 3_600_000;
+        due.push(1 + delay_ms);
+        world.submit(0, Start::In(delay_ms));
+    }
+    due.sort_unstable();
+    let mut starts = Vec::new();
+    while starts.len() < due.len() {
+        let wake =
+            world.engine.next_wake().unwrap_or(u64::MAX).min(world.ends.keys().next().copied().unwrap_or(u64::MAX));
+        let ms = wake.max(world.now.monotonic_ms);
+        world.to(ms);
+        starts.resize(world.waits[0].len(), ms);
+    }
+    assert_eq!(starts, due, "each starts in the millisecond in which it is due");
+}
