@@ -5,7 +5,8 @@ use crate::inbox::settled;
 use crate::scene::{Scene, call_id};
 use antiphon_broker::{Attach, Event, Inspect, Questions};
 use antiphon_protocol::{
-    Answer, CallFilter, CallId, CallStatus, Code, Failure, Knowledge, Outcome, Query, Settlement, State,
+    Answer, CallFilter, CallId, CallStatus, Cause, Code, Failure, Knowledge, Outcome, Payload, Query, Settlement,
+    Standing, State,
 };
 
 async fn ask(inspect: &dyn Inspect, query: Query) -> Answer {
@@ -59,6 +60,35 @@ pub async fn an_id_that_was_never_submitted_is_never_seen(harness: &impl Harness
         return;
     }
     assert_eq!(ask(inspect, Query::Status(call_id())).await, Answer::Status(Knowledge::NeverSeen));
+}
+
+/// `explain` gives one answer, which follows the call: why it waits, where it runs, how it ended.
+pub async fn explain_names_the_one_thing_that_is_true(harness: &impl Harness) {
+    let scene = Scene::open(harness).await;
+    let Some(inspect) = scene.broker.inspect() else { return };
+    let explain = async |id: CallId| match ask(inspect, Query::Explain(id)).await {
+        Answer::Explained(explanation) => explanation.standing,
+        other => panic!("a question about why is answered, not: {other:?}"),
+    };
+    assert_eq!(explain(call_id()).await, Standing::NeverSeen);
+    let caller = scene.caller().await;
+    let call = scene.call("echo", |_| {});
+    caller.accepted(&call, 1).await;
+    let standing = explain(call.id).await;
+    assert!(matches!(standing, Standing::Waiting { cause: Cause::NoWorker, .. }), "{standing:?}");
+    let worker = scene.worker(&["echo"], 1).await;
+    let lease = worker.lease_of(&call).await;
+    let standing = explain(call.id).await;
+    let Standing::Running { attempt: 1, worker: holder, .. } = standing else { panic!("it runs: {standing:?}") };
+    assert_eq!(holder, scene.name("worker"));
+    let behind = scene.call("echo", |_| {});
+    caller.accepted(&behind, 2).await;
+    let standing = explain(behind.id).await;
+    let busy = matches!(standing, Standing::Waiting { cause: Cause::SlotsBusy { ahead: 0, .. }, .. });
+    assert!(busy, "the only slot is taken: {standing:?}");
+    worker.settle(&lease, Settlement::Succeed(Payload::raw(Vec::new()))).await;
+    let standing = explain(call.id).await;
+    assert!(matches!(standing, Standing::Settled { state: State::Succeeded, .. }), "{standing:?}");
 }
 
 /// Lists hold what matches, newest first, at most as many as asked for.

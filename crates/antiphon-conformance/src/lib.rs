@@ -161,6 +161,7 @@ macro_rules! conformance_tests {
             inspect:
                 the_status_of_a_call_follows_it
                 an_id_that_was_never_submitted_is_never_seen
+                explain_names_the_one_thing_that_is_true
                 lists_hold_what_matches
                 procedures_and_workers_are_counted
                 a_worker_is_asked_to_drain

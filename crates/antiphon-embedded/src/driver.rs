@@ -15,7 +15,9 @@ use crate::topics::check_attempts;
 use antiphon_broker::{Event, Inbox, Wants};
 use antiphon_engine::{Command, Engine, Handle, InboxKey, Limits, Now, Peer, Ties};
 use antiphon_journal::{AppendError, Generation, Journal, Options, Reserve};
-use antiphon_protocol::{CallId, Code, Epoch, Failure, Keys, LeaseTag, Offer, Payload, Route, Start, Tag, defaults};
+use antiphon_protocol::{
+    CallId, Code, Epoch, Failure, Keys, LeaseTag, Offer, Payload, Route, SHAPE_PARAMETERS_MAX, Start, Tag, defaults,
+};
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -269,6 +271,11 @@ impl Driver {
     /// When it allows no attempt, there are too many, or durable calls are asked of a broker in memory.
     pub fn intern(&mut self, route: &Route) -> Result<RouteRef, Failure> {
         check_attempts(route)?;
+        if route.shape.as_ref().is_some_and(|shape| shape.0.len() > SHAPE_PARAMETERS_MAX) {
+            let text =
+                format!("the shape of its arguments has more than {SHAPE_PARAMETERS_MAX} parameters: leave it out");
+            return Err(Failure::new(Code::InvalidArgument, text));
+        }
         self.engine.intern(route).map(RouteRef).map_err(|refusal| events::refused(&refusal))
     }
 

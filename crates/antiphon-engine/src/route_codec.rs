@@ -3,7 +3,9 @@
 use crate::codec::{Malformed, Reader, Writer};
 use crate::record::name;
 use alloc::vec::Vec;
-use antiphon_protocol::{Backoff, Callback, CallbackOn, Durability, Group, GroupKind, Priority, Route, defaults};
+use antiphon_protocol::{
+    Backoff, Callback, CallbackOn, Durability, Group, GroupKind, Priority, Route, SHAPE_PARAMETERS_MAX, Shape, defaults,
+};
 
 const TENANT: u8 = 1;
 const DURABILITY: u8 = 2;
@@ -11,7 +13,7 @@ const VOLATILE: u8 = 4;
 const IDEMPOTENT: u8 = 8;
 const AT_MOST_ONCE: u8 = 16;
 const TUNED: u8 = 32;
-const SCHEMA: u8 = 64;
+const SHAPE: u8 = 64;
 /// A second byte of flags follows.
 const MORE: u8 = 128;
 
@@ -42,7 +44,7 @@ pub(crate) fn encode_route(route: &Route, to: &mut Writer<'_>) {
         (route.idempotent, IDEMPOTENT),
         (route.at_most_once, AT_MOST_ONCE),
         (tuned, TUNED),
-        (route.schema != 0, SCHEMA),
+        (route.shape.is_some(), SHAPE),
         (more != 0, MORE),
     ] {
         flags |= if on { flag } else { 0 };
@@ -63,8 +65,11 @@ pub(crate) fn encode_route(route: &Route, to: &mut Writer<'_>) {
         to.u32(route.backoff.max_ms);
         to.u32(route.attempt_timeout_ms);
     }
-    if route.schema != 0 {
-        to.u64(route.schema);
+    if let Some(shape) = &route.shape {
+        to.u8(u8::try_from(shape.0.len()).expect("a shape has at most 64 parameters"));
+        for parameter in &shape.0 {
+            to.u32(*parameter);
+        }
     }
     if let Some(lane) = &route.lane {
         to.text(lane);
@@ -141,8 +146,13 @@ fn decode_route_within(depth: u8, from: &mut Reader<'_>) -> Result<Route, Malfor
         route.backoff = Backoff { first_ms: from.u32()?, factor_tenths: from.u16()?, max_ms: from.u32()? };
         route.attempt_timeout_ms = from.u32()?;
     }
-    if flags & SCHEMA != 0 {
-        route.schema = from.u64()?;
+    if flags & SHAPE != 0 {
+        let count = usize::from(from.u8()?);
+        if count > SHAPE_PARAMETERS_MAX {
+            return Err(Malformed);
+        }
+        let parameters = (0..count).map(|_| from.u32()).collect::<Result<_, _>>()?;
+        route.shape = Some(Shape(parameters));
     }
     if more & LANE != 0 {
         route.lane = Some(name(from)?);

@@ -94,9 +94,9 @@ fn start(service: &Service, place: usize, procedure: &Procedure) -> TokenStream 
 
 fn schema(procedure: &Procedure) -> TokenStream {
     let parameters = procedure.parameters.iter().map(|parameter| {
-        let Parameter { name, ty, attributes } = parameter;
+        let Parameter { name, ty, .. } = parameter;
         let name = name.to_string();
-        let optional = is_option(ty) || attributes.iter().any(has_default);
+        let optional = parameter.is_optional();
         let type_name = written(ty);
         quote! {
             ::antiphon::SchemaParameter {
@@ -113,24 +113,6 @@ fn schema(procedure: &Procedure) -> TokenStream {
             returns: ::std::string::String::from(#returns),
         }
     }
-}
-
-fn is_option(ty: &Type) -> bool {
-    let Type::Path(path) = ty else { return false };
-    path.path.segments.last().is_some_and(|segment| segment.ident == "Option")
-}
-
-fn has_default(attribute: &syn::Attribute) -> bool {
-    let mut found = false;
-    // What serde says to an attribute is its own business; here only a default counts.
-    let parsed = attribute.parse_nested_meta(|meta| {
-        found |= meta.path.is_ident("default");
-        if meta.input.peek(syn::Token![=]) {
-            meta.value()?.parse::<syn::Lit>()?;
-        }
-        Ok(())
-    });
-    parsed.is_ok() && found
 }
 
 /// A type as people write it.

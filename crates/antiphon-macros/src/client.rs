@@ -97,6 +97,8 @@ fn method(service: &Service, procedure: &Procedure) -> TokenStream {
         [only] => quote!(#only),
         _ => quote!(#arguments { #(#names),* }),
     };
+    let sent = procedure.parameters.iter().map(|parameter| parameter.name.to_string());
+    let optional = procedure.parameters.iter().map(Parameter::is_optional);
     let about = format!("Calls `{}`.", procedure.name);
     quote! {
         #[doc = #about]
@@ -105,7 +107,7 @@ fn method(service: &Service, procedure: &Procedure) -> TokenStream {
         pub fn #method(&self, #(#inputs),*) -> ::antiphon::CallBuilder<#arguments, #value, #error> {
             // One route for all calls of the process: brokers recognise it without comparing.
             static ROUTE: ::std::sync::LazyLock<::std::sync::Arc<::antiphon::made::Route>> =
-                ::std::sync::LazyLock::new(|| ::std::sync::Arc::new(#client::#constant.route().clone()));
+                ::std::sync::LazyLock::new(|| ::std::sync::Arc::new(#client::#constant.route_with(&[#((#sent, #optional)),*])));
             ::antiphon::CallBuilder::new(
                 &self.antiphon,
                 Self::#constant,

@@ -41,6 +41,13 @@ pub struct Parameter {
     pub attributes: Vec<Attribute>,
 }
 
+impl Parameter {
+    /// Whether it may be missing.
+    pub fn is_optional(&self) -> bool {
+        is_option(&self.ty) || self.attributes.iter().any(has_default)
+    }
+}
+
 impl Procedure {
     /// Reads a method, and takes from it the attributes that are not Rust's.
     pub fn read(method: &mut TraitItemFn, service: &str) -> Result<Self> {
@@ -213,4 +220,22 @@ fn read_result(output: &ReturnType, method: Span) -> Result<(Type, Type)> {
         [value, error] => Ok(((*value).clone(), (*error).clone())),
         _ => Err(wrong()),
     }
+}
+
+fn is_option(ty: &Type) -> bool {
+    let Type::Path(path) = ty else { return false };
+    path.path.segments.last().is_some_and(|segment| segment.ident == "Option")
+}
+
+fn has_default(attribute: &syn::Attribute) -> bool {
+    let mut found = false;
+    // What serde says to an attribute is its own business; here only a default counts.
+    let parsed = attribute.parse_nested_meta(|meta| {
+        found |= meta.path.is_ident("default");
+        if meta.input.peek(syn::Token![=]) {
+            meta.value()?.parse::<syn::Lit>()?;
+        }
+        Ok(())
+    });
+    parsed.is_ok() && found
 }

@@ -23,6 +23,7 @@ mod rate;
 mod recurring;
 mod route;
 mod setting;
+mod shape;
 mod state;
 mod topic;
 
@@ -45,5 +46,6 @@ pub use rate::{Rate, RateError};
 pub use recurring::{Misfire, Overlap, Recurrence, Schedule, ScheduleStatus};
 pub use route::{Backoff, Durability, Priority, PriorityError, Route};
 pub use setting::{Setting, Settings};
+pub use shape::{SHAPE_PARAMETERS_MAX, Shape};
 pub use state::State;
 pub use topic::{Change, Pattern, Subscription, Topic, TopicError};

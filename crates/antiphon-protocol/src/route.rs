@@ -1,7 +1,7 @@
 //! A route: everything about a call that many calls share, so that it is sent, kept and looked up once.
 
 use crate::callback::NO_CALLBACKS;
-use crate::{Callback, Group, Name, defaults};
+use crate::{Callback, Group, Name, Shape, defaults};
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -33,9 +33,9 @@ pub struct Route {
     /// Leased once and never again: losing that lease makes the call dead with `UNKNOWN`.
     #[serde(default)]
     pub at_most_once: bool,
-    /// The hash of the caller's schema of the procedure; 0 is none.
+    /// The shape of its arguments: it goes only to workers that take it. `None` goes to any.
     #[serde(default)]
-    pub schema: u64,
+    pub shape: Option<Shape>,
     /// The ordering lane of calls with an ordering key; `None` is the procedure's own. Lanes cross procedures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lane: Option<Name>,
@@ -73,7 +73,7 @@ impl Route {
             attempt_timeout_ms: 0,
             idempotent: false,
             at_most_once: false,
-            schema: 0,
+            shape: None,
             lane: None,
             concurrency: defaults::CONCURRENCY,
             labels: Vec::new(),

@@ -3,7 +3,7 @@
 
 use crate::ProcedureError;
 use crate::encoding::{self, EncodingError};
-use antiphon_protocol::{Backoff, ContentType, Failure, Name, Payload, Route};
+use antiphon_protocol::{Backoff, ContentType, Failure, Name, Payload, Route, Shape};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -178,6 +178,13 @@ impl<A, V, E> Procedure<A, V, E> {
     #[must_use]
     pub fn name(&self) -> &str {
         self.route.procedure.as_str()
+    }
+
+    /// The same route for callers that send these parameters, each with its name and whether it may be missing.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn route_with(&self, parameters: &[(&str, bool)]) -> Route {
+        Route { shape: Shape::of(parameters.iter().copied()), ..self.route.clone() }
     }
 
     /// How its calls are treated unless they say otherwise.

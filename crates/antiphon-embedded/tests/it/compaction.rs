@@ -4,8 +4,8 @@ use antiphon_broker::{Event, Inbox, Lease, Report, Wants};
 use antiphon_embedded::{Clock, Driver, DriverOptions, Outlet, PeerId, Submit};
 use antiphon_engine::Now;
 use antiphon_protocol::{
-    Answer, CallId, CallerId, IncarnationId, Knowledge, Name, Offer, OfferedProcedure, Payload, Query, Route,
-    Settlement, Start, State,
+    Answer, CallId, CallerId, Code, Failure, IncarnationId, Key, Keys, Knowledge, Name, Offer, OfferedProcedure,
+    Outcome, Payload, Query, Route, Settlement, Start, State,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,6 +25,8 @@ struct Heard {
     leases: Vec<Lease>,
     answers: BTreeMap<u64, Answer>,
     accepted: u64,
+    refused: Vec<Failure>,
+    outcomes: Vec<(CallId, Outcome)>,
 }
 
 impl Outlet for Heard {
@@ -32,7 +34,8 @@ impl Outlet for Heard {
         match event {
             Event::Lease(lease) => self.leases.push(lease),
             Event::Accepted { .. } => self.accepted += 1,
-            Event::Refused { failure, .. } => panic!("refused: {failure}"),
+            Event::Refused { failure, .. } => self.refused.push(failure),
+            Event::Outcome { id, outcome, .. } => self.outcomes.push((id, outcome)),
             _ => {}
         }
     }
@@ -90,13 +93,24 @@ impl World {
     }
 
     fn submit(&mut self, start: Start) -> CallId {
+        self.submit_with(start, None, 0)
+    }
+
+    /// A call with an idempotency key, whose arguments are of this kind.
+    fn submit_keyed(&mut self, key: &str, kind: u8) -> CallId {
+        self.submit_with(Start::Now, Some(key), kind)
+    }
+
+    fn submit_with(&mut self, start: Start, key: Option<&str>, kind: u8) -> CallId {
         self.next += 1;
         let mut random = [0; 10];
         random[..8].copy_from_slice(&self.next.to_le_bytes());
         let id = CallId::new(1_790_000_000_000 + self.next, random);
         let route = self.driver.intern(&Route::new(Name::from_static("p"))).unwrap();
-        let payload = Payload::raw(vec![self.next as u8; 100 + (self.next % 300) as usize]);
-        let (wants, keys) = (Wants::Acceptance, None);
+        let bytes = if key.is_some() { 60 } else { 100 + (self.next % 300) as usize };
+        let payload = Payload::raw(vec![if key.is_some() { kind } else { self.next as u8 }; bytes]);
+        let wants = if key.is_some() { Wants::AcceptanceAndOutcome } else { Wants::Acceptance };
+        let keys = key.map(|key| Box::new(Keys { idempotency: Some(Key::new(key).unwrap()), ..Keys::default() }));
         let submit = Submit { id, tag: 0, route, payload, deadline_ms: 0, start, keys, wants, resent: false };
         self.driver.submit(self.caller, submit);
         self.driver.release_route(route);
@@ -148,6 +162,7 @@ impl World {
     }
 
     fn check(&mut self) {
+        assert_eq!(self.heard.refused, []);
         for id in self.waiting.clone() {
             match self.knowledge(id) {
                 Knowledge::Known(status) => assert_eq!(status.state, State::Scheduled, "{id} still waits"),
@@ -197,4 +212,37 @@ fn a_call_that_moved_to_the_cold_log_is_still_delivered_whole() {
     assert!(world.driver.journal_stats().unwrap().segments_cold > 0);
     let Knowledge::Known(status) = world.knowledge(id) else { panic!("it is known") };
     assert_eq!(status.payload_bytes, 101);
+}
+
+#[test]
+fn an_idempotency_key_stands_for_its_call_after_any_recycling_and_restarts() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(directory.path(), 11);
+    let id = world.submit_keyed("invoice-7", 1);
+    let lease = world.heard.leases.pop().unwrap();
+    let settlement = Settlement::Succeed(Payload::raw(vec![9; 70]));
+    world.driver.report(world.worker, Report { lease: lease.lease, call: id, settlement });
+    world.turn();
+    let mut recycled = 0;
+    for _ in 0..3 {
+        for _ in 0..400 {
+            world.step();
+        }
+        recycled += world.driver.journal_stats().unwrap().recycled;
+        let World { driver, random, next, waiting, over, .. } = world;
+        drop(driver);
+        let (driver, caller, worker) = open(directory.path());
+        world = World { driver, heard: Heard::default(), caller, worker, random, next, waiting, over };
+        world.submit_keyed("invoice-7", 1);
+        let told = (id, Outcome::Reply(Payload::raw(vec![9; 70])));
+        assert_eq!(
+            (&world.heard.outcomes[..], world.heard.leases.len()),
+            (&[told][..], 0),
+            "the stored outcome, not a run"
+        );
+        world.submit_keyed("invoice-7", 2);
+        let refused = world.heard.refused.pop().expect("other arguments are a conflict");
+        assert_eq!(refused.code, Code::AlreadyExists, "{refused}");
+    }
+    assert!(recycled > 10, "the key's records have moved: {recycled} segments were recycled");
 }

@@ -2,4 +2,5 @@
 
 mod defaults;
 mod errors;
+mod shape;
 mod table;
