@@ -2,8 +2,8 @@
 
 use crate::output::{Color, Format};
 use crate::{
-    bench, call, cancel, completions, dead, demo, emit, explain, journal, ls, ping, plan, queue, result, schedule,
-    serve, simulate, status, subscription, worker,
+    bench, call, callback, cancel, completions, dead, demo, emit, explain, group, journal, ls, ping, plan, queue,
+    result, schedule, serve, simulate, status, subscription, worker,
 };
 use clap::{Parser, Subcommand};
 
@@ -36,6 +36,11 @@ pub enum Command {
     Demo(demo::Demo),
     /// Call a procedure and print its value
     Call(call::Call),
+    /// Have a procedure called with the outcome of a call that is there already
+    Callback(callback::AddCallback),
+    /// Open groups of calls that settle together, seal them, look at them
+    #[command(subcommand)]
+    Group(group::Group),
     /// Print the outcome of a call
     Result(result::ResultOf),
     /// Print where a call stands, and what happened to it

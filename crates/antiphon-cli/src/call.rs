@@ -1,5 +1,6 @@
 //! `antiphon call`: one call, awaited or detached.
 
+use crate::callback::Callbacks;
 use crate::connection::{Connection, new_call_id, now_ms};
 use crate::ending::{Ending, INTERRUPTED, REFUSED, UNREACHABLE};
 use crate::output::{Format, Output};
@@ -84,6 +85,11 @@ pub struct Call {
     /// Keep it in memory only: it dies with the broker
     #[arg(long)]
     volatile: bool,
+    #[command(flatten)]
+    callbacks: Callbacks,
+    /// Make it a child of this group
+    #[arg(long, value_parser = input::call_id, value_name = "GROUP")]
+    group: Option<CallId>,
     /// Refuse it when no worker serves the procedure now
     #[arg(long)]
     require_worker: bool,
@@ -149,6 +155,7 @@ fn payload(arguments: &Call) -> Result<Payload, Ending> {
 fn call(arguments: &Call, payload: Payload) -> antiphon_protocol::Call {
     let mut route = Route::new(arguments.procedure.clone());
     route.tenant.clone_from(&arguments.tenant);
+    route.callbacks = arguments.callbacks.planned();
     route.priority = arguments.priority;
     route.durability = arguments.volatile.then_some(Durability::Volatile);
     route.attempts = if arguments.at_most_once { 1 } else { arguments.attempts };
@@ -172,6 +179,7 @@ fn call(arguments: &Call, payload: Payload) -> antiphon_protocol::Call {
         idempotency: arguments.idempotency_key.clone(),
         ordering: arguments.ordering_key.clone(),
         concurrency: arguments.concurrency_key.clone(),
+        group: arguments.group,
         ..Keys::default()
     };
     call.keys = (keys != Keys::default()).then(|| Box::new(keys));

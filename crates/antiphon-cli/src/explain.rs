@@ -76,6 +76,17 @@ fn sentence(explanation: &Explanation, now: u64) -> String {
 fn waiting(cause: &Cause, now: u64) -> String {
     match cause {
         Cause::NotBefore { at_ms } => format!("its caller delayed it: not before {}", at(*at_ms, now)),
+        Cause::Children { counts, unsealed_until_ms } => {
+            let open = ls::count(counts.open, "child").replace("childs", "children");
+            match unsealed_until_ms {
+                Some(until_ms) => format!(
+                    "it is a group, {open} of {} not settled; to be sealed before {}",
+                    counts.children,
+                    at(*until_ms, now)
+                ),
+                None => format!("it is a sealed group, {open} of {} not settled", counts.children),
+            }
+        }
         Cause::Retry { at_ms, after } => format!("{}tries again at {}", failed(after.as_ref()), at(*at_ms, now)),
         Cause::RetryBudget { at_ms, after } => {
             format!("{}the procedure's budget of retries is used up until {}", failed(after.as_ref()), at(*at_ms, now))

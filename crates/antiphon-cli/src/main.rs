@@ -5,6 +5,7 @@ mod arguments;
 mod bench;
 mod bulk;
 mod call;
+mod callback;
 mod cancel;
 mod chart;
 mod children;
@@ -15,6 +16,7 @@ mod demo;
 mod emit;
 mod ending;
 mod explain;
+mod group;
 mod input;
 mod journal;
 mod leases;
@@ -64,6 +66,8 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Ending> {
         Command::Serve(serve) => serve::run(serve, output),
         Command::Demo(demo) => client(demo::run(demo, output)),
         Command::Call(call) => client(call::run(call, url, output)),
+        Command::Callback(callback) => client(callback::run(callback, url, output)),
+        Command::Group(group) => client(group::run(group, url, output)),
         Command::Result(result) => client(result::run(result, url, output)),
         Command::Status(status) => client(status::run(status, url, output)),
         Command::Explain(explain) => client(explain::run(explain, url, output)),

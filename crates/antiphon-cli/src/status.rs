@@ -4,7 +4,7 @@ use crate::connection::Connection;
 use crate::ending::Ending;
 use crate::output::{Format, Output};
 use crate::{input, ls, result};
-use antiphon_protocol::{AttemptRecord, CallId, CallStatus, State};
+use antiphon_protocol::{AttemptRecord, CallId, CallStatus, CallbackOn, CallbackStatus, State};
 use clap::Args;
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -28,6 +28,9 @@ pub fn print(call: &CallStatus, output: &Output) -> Result<(), Ending> {
     }
     output.line(format!("{} {} is {}", call.procedure, call.id, call.state).as_bytes())?;
     output.line(traits(call).as_bytes())?;
+    for line in ties(call) {
+        output.line(line.as_bytes())?;
+    }
     output.table(&[], timeline(call))
 }
 
@@ -44,6 +47,30 @@ fn traits(call: &CallStatus) -> String {
     )
 }
 
+/// Where it comes from, and what follows it.
+fn ties(call: &CallStatus) -> Vec<String> {
+    let mut lines = Vec::new();
+    lines.extend(call.cause.map(|cause| format!("callback of {cause}")));
+    lines.extend(call.groups.iter().map(|group| format!("child of group {group}")));
+    for CallbackStatus { on, procedure, id } in &call.callbacks {
+        let follows = on.follows(call.state == State::Succeeded);
+        lines.push(match (call.state.is_settled(), follows) {
+            (true, true) => format!("callback {procedure} is {id}"),
+            (true, false) => format!("callback {procedure} is for other outcomes"),
+            (false, _) => format!("callback {procedure} will be {id}, after {}", after(*on)),
+        });
+    }
+    lines
+}
+
+const fn after(on: CallbackOn) -> &'static str {
+    match on {
+        CallbackOn::Outcome => "any outcome",
+        CallbackOn::Success | CallbackOn::Value => "success",
+        CallbackOn::Failure => "anything but success",
+    }
+}
+
 fn timeline(call: &CallStatus) -> Vec<Vec<String>> {
     let mut rows = vec![row(call.submitted_ms, call, "submitted", "")];
     for attempt in &call.history {
@@ -53,6 +80,10 @@ fn timeline(call: &CallStatus) -> Vec<Vec<String>> {
     match call.state {
         State::Ready => {
             rows.push(vec!["now".to_owned(), String::new(), "ready".to_owned(), "waits for a free slot".to_owned()])
+        }
+        State::Scheduled if call.is_group => {
+            let text = "waits for its children: `antiphon group status` lists them".to_owned();
+            rows.push(vec!["now".to_owned(), String::new(), "open".to_owned(), text]);
         }
         State::Scheduled => rows.push(row(since, call, "scheduled", "starts then")),
         State::Leased => {

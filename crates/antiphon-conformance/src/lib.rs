@@ -16,11 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod attach;
+pub mod callback;
 pub mod cancel;
 pub mod deadline;
 pub mod delay;
 pub mod durability;
 pub mod fencing;
+pub mod group;
 pub mod idempotency;
 pub mod inbox;
 pub mod inspect;
@@ -132,6 +134,14 @@ macro_rules! conformance_tests {
                 a_call_for_a_time_starts_at_that_time
                 a_start_in_the_past_is_at_once
                 a_delayed_call_holds_nothing_up;
+            callback:
+                a_callback_is_called_with_the_outcome
+                a_callback_follows_the_outcomes_it_is_for
+                a_chained_procedure_is_called_with_the_value
+                a_callback_happens_when_its_caller_is_gone;
+            group:
+                a_group_of_all_waits_for_its_seal_and_its_children
+                a_group_is_decided_by_as_few_children_as_it_takes;
             tenant:
                 a_tenant_is_refused_where_there_are_none;
             priority:

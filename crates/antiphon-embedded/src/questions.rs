@@ -2,15 +2,18 @@
 
 use crate::driver::Driver;
 use crate::events::refused;
-use crate::output::SELF;
+use crate::output::{Output, SELF};
+use crate::topics::check_attempts;
 use crate::{Outlet, bodies::Body, output};
-use antiphon_engine::{Command, Gate};
+use antiphon_engine::{Command, Engine, Gate, Now, Refusal};
 use antiphon_journal::{Generation, Reserve};
 use antiphon_protocol::{
-    Answer, BULK_CALLS_MAX, BrokerStatus, Bulk, CallFilter, CallId, CallStatus, Code, Failure, Knowledge, Name, Query,
-    Setting, Start,
+    Answer, BULK_CALLS_MAX, BrokerStatus, Bulk, CallFilter, CallId, CallStatus, Callback, Code, Failure, Knowledge,
+    Name, Query, Setting, Start,
 };
 
+/// Children of a group in one answer.
+const CHILDREN_MAX: u32 = 1_000;
 /// Calls looked at per pump for a list: about a millisecond.
 pub(crate) const CALLS_A_PUMP: u32 = 20_000;
 
@@ -49,6 +52,17 @@ impl Driver {
             }
             Query::Revive { dead, id } => (Gate::Recorded, self.revive(dead, id)),
             Query::Purge(id) => (Gate::Recorded, self.purge(id)),
+            Query::AddCallback { call, callback } => self.add_callback(call, &callback),
+            Query::Group { id, from, limit } => (self.engine.gate_of_answer(id), self.group(id, from, limit)),
+            Query::Seal(id) => {
+                let sealed = self.with(Generation::Young, None, |engine, now, output| engine.seal(now, id, output));
+                told(sealed.map(|gate| (gate, Answer::Sealed)))
+            }
+            Query::Join { group, call } => {
+                let joined =
+                    self.with(Generation::Young, None, |engine, now, output| engine.join(now, group, call, output));
+                told(joined.map(|gate| (gate, Answer::Joined)))
+            }
             Query::Configure { procedure, changes } => (Gate::Recorded, self.configure(&procedure, &changes)),
             Query::Subscribe(subscription) => (Gate::Recorded, self.subscribe(&subscription)),
             Query::Unsubscribe(name) => (Gate::Recorded, self.unsubscribe(&name)),
@@ -68,6 +82,23 @@ impl Driver {
 
     pub(crate) fn tip(&self) -> u64 {
         self.journal.as_ref().map_or(0, |journal| journal.tip().as_u64())
+    }
+
+    fn add_callback(&mut self, call: CallId, callback: &Callback) -> (Gate, Answer) {
+        if let Err(Failure { code, message, .. }) = check_attempts(&callback.route) {
+            return (Gate::Open, Answer::Refused { code, message });
+        }
+        let run =
+            |engine: &mut Engine, now: Now, output: &mut Output<'_>| engine.add_callback(now, call, callback, output);
+        told(self.with(Generation::Young, None, run).map(|(id, gate)| (gate, Answer::CallbackAdded(id))))
+    }
+
+    fn group(&self, id: CallId, from: u32, limit: u32) -> Answer {
+        let limit = if limit == 0 { CHILDREN_MAX } else { limit.min(CHILDREN_MAX) };
+        match self.engine.group(id, from, limit) {
+            Some(status) => Answer::Group(status),
+            None => Answer::Refused { code: Code::NotFound, message: format!("there is no group {id}") },
+        }
     }
 
     pub(crate) fn answer_questions(&mut self, outlet: &mut dyn Outlet) {
@@ -201,6 +232,14 @@ impl Driver {
 /// How many calls a list holds.
 fn limit_of(filter: &CallFilter) -> usize {
     if filter.limit == 0 { 100 } else { usize::try_from(filter.limit).unwrap_or(usize::MAX) }
+}
+
+/// An answer, or the refusal in its place.
+fn told(result: Result<(Gate, Answer), Refusal>) -> (Gate, Answer) {
+    result.unwrap_or_else(|refusal| {
+        let Failure { code, message, .. } = refused(&refusal);
+        (Gate::Open, Answer::Refused { code, message })
+    })
 }
 
 fn not_dead(known: &Knowledge, id: CallId) -> Answer {

@@ -63,11 +63,12 @@ impl Driver {
 
 /// A route that allows no attempt can never run.
 pub(crate) fn check_attempts(route: &Route) -> Result<(), Failure> {
-    if route.attempts == 0 {
-        let text = "a call with 0 attempts can never run: give 1 to 65535";
-        return Err(Failure::new(Code::InvalidArgument, text));
+    let mut least = u16::MAX;
+    route.visit(&mut |each| least = least.min(each.attempts));
+    if least > 0 {
+        return Ok(());
     }
-    Ok(())
+    Err(Failure::new(Code::InvalidArgument, "a call with 0 attempts can never run: give 1 to 65535"))
 }
 
 pub(crate) fn refused(Failure { code, message, .. }: Failure) -> Answer {

@@ -1,10 +1,10 @@
 //! Callbacks: calls that a settlement makes, in the same batch and again by replay, so that each is made once.
 
-use crate::Engine;
 use crate::call::{Call, DURABLE, NONE, gate_of};
 use crate::effect::{Body, Effects, Ending, Gate, Handle, Reason, Refusal, Role, Told, Urgency};
 use crate::record::Record;
 use crate::tail::Ties;
+use crate::{Engine, Now};
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -167,10 +167,12 @@ impl Engine {
     /// [`Refusal::NotFound`], one about the callback's route, or one of a limit.
     pub fn add_callback(
         &mut self,
+        now: Now,
         id: CallId,
         callback: &Callback,
         effects: &mut impl Effects,
     ) -> Result<(CallId, Gate), Refusal> {
+        self.tick(now);
         let Some(index) = self.calls.find(id) else {
             return Err(if id.unix_ms() <= self.horizon_ms { Refusal::TooOldToSay } else { Refusal::NotFound });
         };

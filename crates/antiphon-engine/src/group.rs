@@ -7,12 +7,12 @@
 //! ```
 //! Everything behind `open` goes over the children a few at a time.
 
-use crate::Engine;
 use crate::call::{DURABLE, NONE, OUTSTANDING, OVERDUE, gate_of};
 use crate::effect::{Body, Effects, Gate, Reason, Refusal, Role, Urgency};
 use crate::record::Record;
 use crate::session::Leftover;
 use crate::settle::Verdict;
+use crate::{Engine, Now};
 use alloc::vec::Vec;
 use antiphon_protocol::{CallId, GroupCounts, State};
 
@@ -119,7 +119,8 @@ impl Engine {
     ///
     /// # Errors
     /// A [`Refusal`] about the call or the group.
-    pub fn join(&mut self, group: CallId, id: CallId, effects: &mut impl Effects) -> Result<Gate, Refusal> {
+    pub fn join(&mut self, now: Now, group: CallId, id: CallId, effects: &mut impl Effects) -> Result<Gate, Refusal> {
+        self.tick(now);
         let Some(index) = self.calls.find(id) else {
             return Err(if id.unix_ms() <= self.horizon_ms { Refusal::TooOldToSay } else { Refusal::NotFound });
         };
@@ -150,7 +151,8 @@ impl Engine {
     ///
     /// # Errors
     /// A [`Refusal`] when there is no such group.
-    pub fn seal(&mut self, id: CallId, effects: &mut impl Effects) -> Result<Gate, Refusal> {
+    pub fn seal(&mut self, now: Now, id: CallId, effects: &mut impl Effects) -> Result<Gate, Refusal> {
+        self.tick(now);
         let index = self.calls.find(id).filter(|index| self.is_group(*index)).ok_or(Refusal::NoGroup { id })?;
         let call = self.calls.get(index);
         let (handle, durable, gate) = (call.handle, call.has(DURABLE), gate_of(call));

@@ -4,7 +4,8 @@ use crate::Engine;
 use crate::call::{Attempt, DURABLE, NONE};
 use alloc::vec::Vec;
 use antiphon_protocol::{
-    AttemptRecord, CallFilter, CallId, CallStatus, Knowledge, ProcedureStatus, State, WorkerStatus,
+    AttemptRecord, CallFilter, CallId, CallStatus, CallbackStatus, ChildStatus, GroupStatus, Knowledge,
+    ProcedureStatus, State, WorkerStatus,
 };
 
 impl Engine {
@@ -44,7 +45,45 @@ impl Engine {
             worker: worker.and_then(|worker| self.worker_name(worker)),
             stopping: call.state.is_settled() && call.lease != NONE,
             history: self.history(index),
+            cause: self.calls.extra(index).and_then(|extra| extra.ties.as_ref()?.cause),
+            callbacks: self.planned(index).map(|planned| self.callback_status(call.id, planned)).collect(),
+            groups: self.groups_of(index),
+            is_group: route.group.is_some(),
         }
+    }
+
+    fn callback_status(&self, cause: CallId, planned: crate::callback::Planned) -> CallbackStatus {
+        let procedure = self.routes.get(planned.route).route.procedure.clone();
+        CallbackStatus { on: planned.on, procedure, id: self.callback_id(cause, planned) }
+    }
+
+    fn groups_of(&self, index: u32) -> Vec<CallId> {
+        let groups = self.calls.extra(index).map_or(&[][..], |extra| extra.groups.as_slice());
+        groups.iter().map(|member| self.calls.get(member.group).id).collect()
+    }
+
+    /// Where a group stands, with at most `limit` of its children from place `from` on.
+    #[must_use]
+    pub fn group(&self, id: CallId, from: u32, limit: u32) -> Option<GroupStatus> {
+        let index = self.calls.find(id)?;
+        let call = self.calls.get(index);
+        let group = self.routes.get(call.route).route.group?;
+        let children = self.groups.get(&index).filter(|_| !call.state.is_settled());
+        let members = children.map_or(&[][..], |children| children.members.as_slice());
+        let page = (0..).zip(members).skip(from as usize).take(limit as usize);
+        let child = |(place, member): (u32, &u32)| {
+            let call = self.calls.slot(*member)?;
+            let procedure = self.routes.get(call.route).route.procedure.clone();
+            Some(ChildStatus { place, id: call.id, procedure, state: call.state })
+        };
+        Some(GroupStatus {
+            id,
+            state: call.state,
+            group,
+            sealed: call.state.is_settled() || self.is_sealed(index),
+            counts: children.map_or_else(Default::default, |children| children.counts),
+            children: page.filter_map(child).collect(),
+        })
     }
 
     fn history(&self, index: u32) -> Vec<AttemptRecord> {

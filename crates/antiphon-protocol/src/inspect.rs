@@ -1,8 +1,8 @@
 //! Questions that operators and late callers ask a broker, and its answers.
 
 use crate::{
-    Bulk, BulkAnswer, CallId, Change, Code, Epoch, Explanation, Name, Schedule, ScheduleStatus, Setting, Settings,
-    State, Subscription, Topic,
+    Bulk, BulkAnswer, CallId, Callback, CallbackOn, Change, Code, Epoch, Explanation, Group, GroupCounts, Name,
+    Schedule, ScheduleStatus, Setting, Settings, State, Subscription, Topic,
 };
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -38,6 +38,31 @@ pub enum Query {
     Purge(CallId),
     /// Change the calls that match.
     Bulk(Bulk),
+    /// Add a callback to a call, settled or not; the same one again changes nothing.
+    AddCallback {
+        /// The call.
+        call: CallId,
+        /// The callback.
+        callback: Box<Callback>,
+    },
+    /// Where a group stands, and some of its children by place, from `from` on.
+    Group {
+        /// The group.
+        id: CallId,
+        /// The first place.
+        from: u32,
+        /// At most this many; 0 is 1,000.
+        limit: u32,
+    },
+    /// A group gets no more children; again it changes nothing.
+    Seal(CallId),
+    /// Make a call that is there a child of a group; again it changes nothing.
+    Join {
+        /// The group.
+        group: CallId,
+        /// The call.
+        call: CallId,
+    },
     /// Set something for a procedure; answered by [`Answer::Settings`]. No changes ask what is set.
     Configure {
         /// The procedure.
@@ -118,6 +143,14 @@ pub enum Answer {
     Purged,
     /// To [`Query::Bulk`].
     Bulk(BulkAnswer),
+    /// To [`Query::AddCallback`]: the call that it is or becomes.
+    CallbackAdded(CallId),
+    /// To [`Query::Group`].
+    Group(GroupStatus),
+    /// To [`Query::Seal`].
+    Sealed,
+    /// To [`Query::Join`].
+    Joined,
     /// To [`Query::Configure`]: what is set then.
     Settings(Settings),
     /// To [`Query::Subscribe`] and [`Query::Unsubscribe`].
@@ -136,6 +169,7 @@ pub enum Answer {
 }
 
 /// What a broker knows of an id.
+#[allow(clippy::large_enum_variant, reason = "asked by people and once a question: a box would only be in the way")]
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Knowledge {
@@ -184,6 +218,59 @@ pub struct CallStatus {
     pub stopping: bool,
     /// What happened to its attempts, oldest first; the newest few are kept.
     pub history: Vec<AttemptRecord>,
+    /// The call whose callback it is.
+    #[serde(default)]
+    pub cause: Option<CallId>,
+    /// What is or was called with its outcome.
+    #[serde(default)]
+    pub callbacks: Vec<CallbackStatus>,
+    /// The groups that it is a child of and that are not done.
+    #[serde(default)]
+    pub groups: Vec<CallId>,
+    /// Whether it is a group itself.
+    #[serde(default)]
+    pub is_group: bool,
+}
+
+/// A callback of a call.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CallbackStatus {
+    /// After which outcomes.
+    pub on: CallbackOn,
+    /// What is called.
+    pub procedure: Name,
+    /// The call that it is once the outcome is there.
+    pub id: CallId,
+}
+
+/// Where a group stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// The group.
+    pub id: CallId,
+    /// Its state, as that of any call; `scheduled` until it is decided.
+    pub state: State,
+    /// When it is decided.
+    pub group: Group,
+    /// Whether it gets no more children.
+    pub sealed: bool,
+    /// Its children by how they stand; none once it has settled: they are in its outcome.
+    pub counts: GroupCounts,
+    /// Some of them, by place.
+    pub children: Vec<ChildStatus>,
+}
+
+/// A child of a group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ChildStatus {
+    /// Its place among the children, counted from 0.
+    pub place: u32,
+    /// The call.
+    pub id: CallId,
+    /// Its procedure.
+    pub procedure: Name,
+    /// Its state.
+    pub state: State,
 }
 
 /// How one attempt ended, when it did not settle the call.

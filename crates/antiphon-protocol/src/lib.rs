@@ -35,8 +35,8 @@ pub use explain::{Cause, Explanation, Standing};
 pub use group::{Group, GroupCounts, GroupKind};
 pub use id::{CallId, CallerId, Epoch, IncarnationId, LeaseTag, ParseCallIdError, Tag};
 pub use inspect::{
-    Answer, AttemptRecord, BrokerStatus, CallFilter, CallStatus, CancelAnswer, Knowledge, Measured, ProcedureStatus,
-    Query, SUBSCRIPTIONS_MAX, WorkerStatus,
+    Answer, AttemptRecord, BrokerStatus, CallFilter, CallStatus, CallbackStatus, CancelAnswer, ChildStatus,
+    GroupStatus, Knowledge, Measured, ProcedureStatus, Query, SUBSCRIPTIONS_MAX, WorkerStatus,
 };
 pub use name::{Key, Name, NameError};
 pub use offer::{HeldLease, Offer, OfferedProcedure, Schema, SchemaParameter};

@@ -18,6 +18,8 @@ const FEATURES: u32 = feature::NAMED_INBOXES
     | feature::IDEMPOTENCY_KEYS
     | feature::PRIORITIES
     | feature::LANES
+    | feature::CALLBACKS
+    | feature::GROUPS
     | feature::PROGRESS
     | feature::EVENTS
     | feature::SCHEDULES

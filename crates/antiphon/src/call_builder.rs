@@ -9,10 +9,11 @@ use crate::procedure::{Codec, Procedure};
 use crate::session::{Crowded, Session};
 use crate::stable::stable;
 use crate::submitted::{SubmittedCall, Submitting};
-use crate::{Antiphon, CallError};
+use crate::{Antiphon, CallError, CallOutcome};
 use antiphon_broker::Wants;
 use antiphon_protocol::{
-    Backoff, CallId, Code, ContentType, Durability, Failure, Key, Keys, Name, Priority, Route, Start, Tag, defaults,
+    Backoff, CallId, Callback, CallbackOn, Code, ContentType, Durability, Failure, Key, Keys, Name, Priority, Route,
+    Start, Tag, defaults,
 };
 use std::future::{IntoFuture, poll_fn};
 use std::sync::Arc;
@@ -229,6 +230,52 @@ impl<A, V, E> CallBuilder<A, V, E> {
     /// The W3C trace context that the procedure gets; one made within a [`Context`](crate::Context) has that call's.
     pub fn trace(mut self, trace: &str) -> Self {
         self.keys.get_or_insert_default().trace = Some(trace.into());
+        self
+    }
+
+    /// What is called with the outcome, whatever it is: once, recorded with the settlement, also when this program is
+    /// gone by then. A callback is a call of its own, with the attempts and options of its procedure; at most 16 of
+    /// them, theirs included, at most 8 deep.
+    pub fn callback<W, F>(self, procedure: Procedure<CallOutcome<V, E>, W, F>) -> Self {
+        self.called_back(CallbackOn::Outcome, procedure.route)
+    }
+
+    /// The same, only after success.
+    pub fn on_success<W, F>(self, procedure: Procedure<CallOutcome<V, E>, W, F>) -> Self {
+        self.called_back(CallbackOn::Success, procedure.route)
+    }
+
+    /// The same, only after anything else: failed, cancelled, expired, dead.
+    pub fn on_failure<W, F>(self, procedure: Procedure<CallOutcome<V, E>, W, F>) -> Self {
+        self.called_back(CallbackOn::Failure, procedure.route)
+    }
+
+    /// What is called with the value after success: a chain, carried out by the broker.
+    /// [`SubmittedCall::followed_by`] waits for its end.
+    pub fn then<W, F>(self, procedure: Procedure<V, W, F>) -> Self {
+        self.called_back(CallbackOn::Value, procedure.route)
+    }
+
+    /// A callback to a procedure that is known only by its name.
+    pub fn callback_raw(self, on: CallbackOn, procedure: &str) -> Self {
+        match Name::new(procedure) {
+            Ok(name) => self.called_back(on, Route::new(name)),
+            Err(error) => self.rejected(&error),
+        }
+    }
+
+    fn called_back(self, on: CallbackOn, route: Route) -> Self {
+        self.change_route(|own| own.callbacks.push(Callback { on, route }))
+    }
+
+    /// A child of this group. [`Group::submit`](crate::Group::submit) says so by itself.
+    pub fn group(mut self, group: CallId) -> Self {
+        self.keys.get_or_insert_default().group = Some(group);
+        self
+    }
+
+    pub(crate) fn change_route(mut self, change: impl FnOnce(&mut Route)) -> Self {
+        change(self.route_mut());
         self
     }
 

@@ -42,11 +42,13 @@ mod attempt;
 mod awaited;
 mod call_builder;
 mod call_error;
+mod call_outcome;
 mod cancellation;
 mod context;
 mod encoding;
 mod event;
 mod failure;
+mod group;
 mod id;
 mod inbox;
 mod inspection;
@@ -72,9 +74,11 @@ pub use crate::attempt::Attempt;
 pub use crate::awaited::AwaitedCall;
 pub use crate::call_builder::CallBuilder;
 pub use crate::call_error::{CallError, CallFailure, SettledCall};
+pub use crate::call_outcome::CallOutcome;
 pub use crate::context::Context;
 pub use crate::event::Emit;
 pub use crate::failure::ProcedureError;
+pub use crate::group::{Group, GroupBuilder, GroupFailed, GroupOutcome, Sealing};
 pub use crate::inbox::{Delivery, Inbox};
 pub use crate::inspection::Inspection;
 pub use crate::procedure::Procedure;
@@ -89,10 +93,11 @@ pub use crate::worker::{Worker, WorkerBuilder};
 pub use antiphon_broker::{Broker, Capabilities, Driver, OpenError};
 pub use antiphon_macros::{Failure, service};
 pub use antiphon_protocol::{
-    Answer, Backoff, BrokerStatus, CallFilter, CallId, CallStatus, CancelAnswer, Cause, Change, Code, ContentType,
-    Durability, Explanation, Failure, Knowledge, Measured, Misfire, Name, Outcome, Overlap, Pattern, Payload,
-    ProcedureStatus, Query, Recurrence, Route, Schedule, ScheduleStatus, Schema, SchemaParameter, Standing, State,
-    Subscription, Topic, TopicError, WorkerStatus, defaults,
+    Answer, Backoff, BrokerStatus, CallFilter, CallId, CallStatus, Callback, CallbackOn, CallbackStatus, CancelAnswer,
+    Cause, Change, ChildStatus, Code, ContentType, Durability, Explanation, Failure, GroupCounts, GroupKind,
+    GroupStatus, Knowledge, Measured, Misfire, Name, Outcome, Overlap, Pattern, Payload, ProcedureStatus, Query,
+    Recurrence, Route, Schedule, ScheduleStatus, Schema, SchemaParameter, Standing, State, Subscription, Topic,
+    TopicError, WorkerStatus, defaults,
 };
 pub use bytes::Bytes;
 

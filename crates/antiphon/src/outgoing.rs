@@ -1,6 +1,6 @@
 //! A call that is ready to be handed over, but for its id and tag.
 
-use antiphon_broker::{AcceptedMeans, Capabilities, Delay, Idempotency, Ordering, Support};
+use antiphon_broker::{AcceptedMeans, Callbacks, Capabilities, Delay, Idempotency, Ordering, Support};
 use antiphon_protocol::{CallId, Code, Durability, Failure, Keys, Payload, Route, Start, defaults};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -37,6 +37,13 @@ impl Outgoing {
         }
         if self.route.event && capabilities.events == Support::Refused {
             return unimplemented("this broker has no events: call the procedures that should know");
+        }
+        if !self.route.callbacks.is_empty() && capabilities.callbacks == Callbacks::None {
+            return unimplemented("this broker makes no callbacks: call the procedure when the outcome is there");
+        }
+        let grouped = self.route.group.is_some() || self.keys.as_ref().is_some_and(|keys| keys.group.is_some());
+        if grouped && capabilities.groups == Support::Refused {
+            return unimplemented("this broker has no groups: wait for the calls with `wait_all` or `wait_any`");
         }
         let keyed = self.keys.as_ref().is_some_and(|keys| keys.idempotency.is_some());
         if keyed && capabilities.idempotency != Idempotency::ByKey {

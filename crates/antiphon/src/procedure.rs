@@ -1,9 +1,9 @@
 //! A procedure as both sides know it: its name, how its calls are treated unless they say otherwise, and how its
 //! arguments, values and errors are converted.
 
-use crate::ProcedureError;
 use crate::encoding::{self, EncodingError};
-use antiphon_protocol::{Backoff, ContentType, Failure, Name, Payload, Route, Shape};
+use crate::{CallOutcome, GroupFailed, ProcedureError};
+use antiphon_protocol::{Backoff, Callback, CallbackOn, ContentType, Failure, Name, Payload, Route, Shape};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -108,6 +108,21 @@ impl Procedure<Payload, Payload, Failure> {
 }
 
 impl<A, V, E> Procedure<A, V, E> {
+    /// The same with a procedure that is called with its outcome, whatever it is: for callbacks that have callbacks.
+    #[must_use]
+    pub fn callback<W, F>(mut self, next: Procedure<CallOutcome<V, E>, W, F>) -> Self {
+        self.route.callbacks.push(Callback { on: CallbackOn::Outcome, route: next.route });
+        self
+    }
+
+    /// The same with a procedure that is called with its value: for chains, as the argument of
+    /// [`CallBuilder::then`](crate::CallBuilder::then).
+    #[must_use]
+    pub fn then<W, F>(mut self, next: Procedure<V, W, F>) -> Self {
+        self.route.callbacks.push(Callback { on: CallbackOn::Value, route: next.route });
+        self
+    }
+
     const fn with(name: &'static str, codec: Codec<A, V, E>) -> Self {
         Self { route: Route::new(Name::from_static(name)), codec }
     }
@@ -216,6 +231,21 @@ impl Codec<Payload, Payload, Failure> {
         reading: Reading { value: encoding::pass_back, error: <Failure as ProcedureError>::from_failure },
         content_type: ContentType::MessagePack,
     };
+}
+
+impl<V: DeserializeOwned + Send + 'static, E: 'static> Codec<(), Vec<CallOutcome<V, E>>, GroupFailed<V, E>> {
+    /// That of groups, which no worker serves.
+    pub(crate) const fn of_groups() -> Self {
+        Self {
+            encode_arguments: encoding::encode::<()>,
+            decode_arguments: encoding::decode_nothing::<()>,
+            encode_value: |_, _| Err("a group is the broker's: no procedure gives its value".to_owned()),
+            encode_error: GroupFailed::to_failure,
+            is_retryable: GroupFailed::is_retryable,
+            reading: Reading { value: encoding::decode::<Vec<CallOutcome<V, E>>>, error: GroupFailed::from_failure },
+            content_type: ContentType::Json,
+        }
+    }
 }
 
 impl<A, V, E> Clone for Codec<A, V, E> {

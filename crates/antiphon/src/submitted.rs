@@ -1,15 +1,17 @@
 //! A call that was submitted or attached: a future of its outcome, and what else can be asked of it. Dropping it never
 //! cancels.
 
-use crate::CallError;
-use crate::call_error::{Ending, SettledCall};
+use crate::call_error::{CallFailure, Ending, SettledCall};
 use crate::inspection::Inspection;
 use crate::outgoing::Outgoing;
-use crate::procedure::Reading;
+use crate::procedure::{Procedure, Reading};
 use crate::progress::ProgressStream;
 use crate::session::{Acceptance, Crowded, Sent, Session};
+use crate::{CallError, CallOutcome};
 use antiphon_broker::Wants;
-use antiphon_protocol::{CallId, CallStatus, CancelAnswer, Failure, Knowledge, State, Tag};
+use antiphon_protocol::{
+    Answer, CallId, CallStatus, Callback, CallbackOn, CancelAnswer, Failure, Knowledge, Outcome, Query, State, Tag,
+};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -129,6 +131,43 @@ impl<V, E> SubmittedCall<V, E> {
     /// As [`SubmittedCall::status`].
     pub async fn running(&self) -> Result<bool, Failure> {
         Ok(self.status().await?.state == State::Leased)
+    }
+
+    /// Adds a callback, also when the call has settled: then it is made at once, if it follows such an outcome. The
+    /// same one again changes nothing. Gives the id of the call that it is or becomes.
+    ///
+    /// # Errors
+    /// As for all questions; `NOT_FOUND` when the broker does not know the call, `RESOURCE_EXHAUSTED` at a limit.
+    pub async fn callback<W, F>(
+        &self,
+        on: CallbackOn,
+        procedure: Procedure<CallOutcome<V, E>, W, F>,
+    ) -> Result<CallId, Failure> {
+        let callback = Box::new(Callback { on, route: procedure.route });
+        let query = Query::AddCallback { call: self.id(), callback };
+        match Inspection::new(&*self.session.broker).ask(query).await? {
+            Answer::CallbackAdded(id) => Ok(id),
+            other => Err(crate::inspection::unexpected(&other)),
+        }
+    }
+
+    /// Waits for the outcome of the call that was chained to this one with [`CallBuilder::then`](crate::CallBuilder::then).
+    /// If this call does not succeed, the chain ends here, with [`CallError::Settled`].
+    ///
+    /// # Errors
+    /// Those of the chained call, and those of this one.
+    pub async fn followed_by<W, F>(self, next: &Procedure<V, W, F>) -> Result<SubmittedCall<W, F>, CallError<F>> {
+        let session = Arc::clone(&self.session);
+        let mut call = self;
+        let settled = poll_fn(|context| call.poll_ending(context)).await.settled::<F>()?;
+        match settled.outcome {
+            Outcome::Reply(_) => {
+                let id = Callback::id(CallbackOn::Value, &next.route.procedure, settled.id);
+                let sent = session.attach(id);
+                Ok(SubmittedCall::new(session, next.codec.reading, sent))
+            }
+            Outcome::Failure(failure) => Err(CallError::Settled(CallFailure::new(settled.id, failure))),
+        }
     }
 
     fn poll_ending(&mut self, context: &Context<'_>) -> Poll<Ending> {

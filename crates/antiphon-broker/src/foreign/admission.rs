@@ -1,6 +1,6 @@
 //! The door of a foreign broker: what it cannot keep is refused before anything is published.
 
-use crate::{AcceptedMeans, Capabilities, Delay, Idempotency, Ordering, Support};
+use crate::{AcceptedMeans, Callbacks, Capabilities, Delay, Idempotency, Ordering, Support};
 use antiphon_protocol::{Call, Code, Durability, Failure, Keys, Priority, Start, defaults};
 
 /// Judges calls by a broker's capabilities.
@@ -66,6 +66,8 @@ impl Admission {
             (can.ordering == Ordering::None && has(|keys| keys.ordering.is_some()), "ordering keys"),
             (can.ordering != Ordering::Lanes && route.lane.is_some(), "lanes over procedures"),
             (has(|keys| keys.concurrency.is_some()), "concurrency keys"),
+            (can.callbacks == Callbacks::None && !route.callbacks.is_empty(), "callbacks"),
+            (can.groups == Support::Refused && (route.group.is_some() || has(|keys| keys.group.is_some())), "groups"),
             (can.priorities == Support::Refused && route.priority != Priority::DEFAULT, "priorities"),
             (can.tenants == Support::Refused && route.tenant.is_some(), "tenants"),
             (!route.labels.is_empty(), "labels of workers"),

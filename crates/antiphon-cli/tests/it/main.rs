@@ -21,4 +21,5 @@ mod proxy;
 mod serve;
 mod simulate;
 mod stage;
+mod ties;
 mod topics;

@@ -126,7 +126,9 @@ found_by! {
         named_inbox::a_named_inbox_keeps_what_settled_while_it_was_closed
         priority::the_higher_class_goes_first
         progress::progress_comes_in_order_to_who_follows
-        tenant::a_tenant_is_refused_where_there_are_none;
+        tenant::a_tenant_is_refused_where_there_are_none
+        callback::a_callback_is_called_with_the_outcome
+        group::a_group_of_all_waits_for_its_seal_and_its_children;
     full KeepAllProgress: progress::the_newest_progress_is_kept;
     full KeepAnyLease:
         worker::a_worker_that_comes_back_keeps_its_leases

@@ -225,6 +225,12 @@ impl Data {
         if self.capabilities.priorities == Support::Refused && call.route.priority != Priority::DEFAULT {
             return lacking("priorities");
         }
+        if !call.route.callbacks.is_empty() {
+            return lacking("callbacks");
+        }
+        if call.route.group.is_some() || call.keys.as_ref().is_some_and(|keys| keys.group.is_some()) {
+            return lacking("groups");
+        }
         if self.capabilities.tenants == Support::Refused && call.route.tenant.is_some() {
             return lacking("tenants");
         }

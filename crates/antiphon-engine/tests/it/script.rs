@@ -249,12 +249,12 @@ impl World {
             "set" => self.configure(name, &options),
             "group" => self.open_group(name, from, &options),
             "seal" => {
-                let sealed = self.engine.seal(id, &mut self.scribe);
+                let sealed = self.engine.seal(self.now, id, &mut self.scribe);
                 self.refused(sealed.err());
             }
             "join" => {
                 let child = self.id(line.split_whitespace().nth(2).unwrap());
-                let joined = self.engine.join(id, child, &mut self.scribe);
+                let joined = self.engine.join(self.now, id, child, &mut self.scribe);
                 self.refused(joined.err());
             }
             "subscribe" => self.subscribe(name, &options),
@@ -391,7 +391,7 @@ impl World {
         let id = self.id(name);
         self.name_callbacks(id, name, std::slice::from_ref(&callback));
         self.engine.advance(self.now, 0, &mut self.scribe);
-        let added = self.engine.add_callback(id, &callback, &mut self.scribe);
+        let added = self.engine.add_callback(self.now, id, &callback, &mut self.scribe);
         self.refused(added.err());
     }
 

@@ -13,6 +13,7 @@ mod parking;
 mod progress;
 mod remote;
 mod service;
+mod ties;
 mod url;
 mod waiting;
 mod worker;

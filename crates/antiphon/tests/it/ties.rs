@@ -1,0 +1,175 @@
+//! Callbacks, chains, groups and map-reduce through the typed client.
+
+use antiphon::{Antiphon, CallError, CallOutcome, CallbackOn, Code, Failure, State};
+use std::sync::Arc;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+#[derive(Debug, thiserror::Error, serde::Serialize, serde::Deserialize, antiphon::Failure, PartialEq, Clone)]
+pub enum MathError {
+    #[error("{n} is odd")]
+    #[failure(code = OutOfRange)]
+    Odd { n: u64 },
+}
+
+#[antiphon::service]
+pub trait Math {
+    async fn half(&self, n: u64) -> Result<u64, MathError>;
+    async fn square(&self, n: u64) -> Result<u64, Failure>;
+    async fn total(&self, parts: Vec<CallOutcome<u64, MathError>>) -> Result<u64, Failure>;
+}
+
+#[antiphon::service]
+pub trait Audit {
+    async fn record(&self, outcome: CallOutcome<u64, MathError>) -> Result<(), Failure>;
+}
+
+struct Calculator;
+
+impl Math for Calculator {
+    async fn half(&self, n: u64) -> Result<u64, MathError> {
+        if n.is_multiple_of(2) { Ok(n / 2) } else { Err(MathError::Odd { n }) }
+    }
+
+    async fn square(&self, n: u64) -> Result<u64, Failure> {
+        Ok(n * n)
+    }
+
+    async fn total(&self, parts: Vec<CallOutcome<u64, MathError>>) -> Result<u64, Failure> {
+        Ok(parts.iter().filter_map(CallOutcome::value).sum())
+    }
+}
+
+struct Ledger(UnboundedSender<CallOutcome<u64, MathError>>);
+
+impl Audit for Ledger {
+    async fn record(&self, outcome: CallOutcome<u64, MathError>) -> Result<(), Failure> {
+        self.0.send(outcome).map_err(|error| Failure::new(Code::Internal, error.to_string()))
+    }
+}
+
+type Recorded = UnboundedReceiver<CallOutcome<u64, MathError>>;
+
+async fn served(url: &str) -> (Antiphon, antiphon::Worker, Recorded) {
+    let antiphon = Antiphon::connect(url).await.unwrap();
+    let (sender, recorded) = unbounded_channel();
+    let services = antiphon.worker().service(MathService::new(Calculator)).service(AuditService::new(Ledger(sender)));
+    let worker = services.start().await.unwrap();
+    (antiphon, worker, recorded)
+}
+
+#[tokio::test]
+async fn a_callback_gets_the_outcome_with_its_type() {
+    let (antiphon, _worker, mut recorded) = served("memory:").await;
+    let math = MathClient::new(&antiphon);
+    let call = math.half(8).callback(AuditClient::RECORD).submit().await.unwrap();
+    let id = call.id();
+    assert_eq!(call.await.unwrap(), 4);
+    let told = recorded.recv().await.unwrap();
+    assert_eq!((told.id, told.state, told.attempts), (id, State::Succeeded, 1));
+    assert_eq!(told.procedure.as_str(), "math.half");
+    assert_eq!(told.result().unwrap().unwrap(), 4);
+
+    let id = math.half(7).on_failure(AuditClient::RECORD).on_success(AuditClient::RECORD).detach().await.unwrap();
+    let told = recorded.recv().await.unwrap();
+    assert_eq!(told.id, id);
+    let Some(Err(CallError::Failed(error))) = told.result() else { panic!() };
+    assert_eq!(error, MathError::Odd { n: 7 });
+}
+
+#[tokio::test]
+async fn a_callback_is_added_to_a_call_that_has_settled() {
+    let (antiphon, _worker, mut recorded) = served("memory:").await;
+    let id = MathClient::new(&antiphon).half(8).detach().await.unwrap();
+    assert_eq!(antiphon.attach(MathClient::HALF, id).await.unwrap(), 4);
+    let call = antiphon.attach(MathClient::HALF, id);
+    let callback = call.callback(CallbackOn::Outcome, AuditClient::RECORD).await.unwrap();
+    assert_eq!(recorded.recv().await.unwrap().id, id);
+    antiphon.attach(AuditClient::RECORD, callback).await.unwrap();
+    assert_eq!(call.callback(CallbackOn::Outcome, AuditClient::RECORD).await.unwrap(), callback);
+    let status = antiphon.attach(AuditClient::RECORD, callback).status().await.unwrap();
+    assert_eq!((status.cause, status.attempts), (Some(id), 1));
+    assert_eq!(call.status().await.unwrap().callbacks.iter().map(|it| it.id).collect::<Vec<_>>(), [callback]);
+    assert!(recorded.try_recv().is_err(), "the same callback again is the same call");
+}
+
+#[tokio::test]
+async fn a_chain_is_carried_out_by_the_broker() {
+    let (antiphon, _worker, _recorded) = served("memory:").await;
+    let math = MathClient::new(&antiphon);
+    let chain = || math.half(12).then(MathClient::SQUARE.then(MathClient::HALF));
+    let squared = chain().submit().await.unwrap().followed_by(&MathClient::SQUARE).await.unwrap();
+    let halved = squared.followed_by(&MathClient::HALF).await.unwrap();
+    assert_eq!(halved.await.unwrap(), 18);
+    let broken = math.half(7).then(MathClient::SQUARE).submit().await.unwrap();
+    let error = broken.followed_by(&MathClient::SQUARE).await.unwrap_err();
+    assert!(matches!(&error, CallError::Settled(failure) if failure.code == Code::OutOfRange), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_group_gives_its_children_in_their_order_with_their_types() {
+    let (antiphon, _worker, _recorded) = served("memory:").await;
+    let math = MathClient::new(&antiphon);
+    let group = antiphon.group().all().open().await.unwrap();
+    for call in group.submit_all((0..50).map(|n| math.half(n * 2))).await {
+        drop(call.unwrap());
+    }
+    let mut children = group.children(&antiphon::Procedure::new("math.half")).await.unwrap();
+    let mut places = Vec::new();
+    while let Some((place, value)) = children.next().await {
+        assert_eq!(value.unwrap(), place as u64);
+        places.push(place);
+    }
+    assert_eq!(places.len(), 50);
+    let children = group.seal().await.unwrap();
+    let values: Vec<u64> = children.into_iter().map(|child| child.result().unwrap().unwrap()).collect();
+    assert_eq!(values, (0..50).collect::<Vec<_>>());
+
+    let group = antiphon.group().all().open().await.unwrap();
+    drop(group.submit(math.half(8)).await.unwrap());
+    drop(group.submit(math.half(7)).await.unwrap());
+    let Err(CallError::Failed(failed)) = group.seal().await else { panic!() };
+    let Some(Err(CallError::Failed(error))) = failed.children[1].clone().result() else { panic!() };
+    assert_eq!(error, MathError::Odd { n: 7 });
+
+    let group = antiphon.group::<u64, MathError>().any().cancel_rest().open().await.unwrap();
+    drop(group.submit(math.half(7)).await.unwrap());
+    drop(group.submit(math.half(8)).await.unwrap());
+    assert_eq!(group.outcome().await.unwrap()[1].value(), Some(&4));
+}
+
+#[tokio::test]
+async fn a_map_is_reduced_after_a_restart_with_its_caller_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("file:{}", directory.path().display());
+    let (group, reduced) = {
+        let antiphon = Antiphon::connect(&url).await.unwrap();
+        let math = MathClient::new(&antiphon);
+        let group = antiphon.group().all().then(MathClient::TOTAL).open().await.unwrap();
+        for call in group.submit_all((1..=20).map(|n| math.half(n * 2))).await {
+            drop(call.unwrap());
+        }
+        let id = group.id();
+        group.seal().only().await.unwrap();
+        antiphon.close().await;
+        (id, antiphon::Callback::id(CallbackOn::Value, "math.total", id))
+    };
+    let (antiphon, _worker, _recorded) = served(&url).await;
+    assert_eq!(antiphon.attach_group::<u64, MathError>(group).outcome().await.unwrap().len(), 20);
+    assert_eq!(antiphon.attach(MathClient::TOTAL, reduced).await.unwrap(), 210);
+    antiphon.close().await;
+}
+
+#[tokio::test]
+async fn what_a_broker_cannot_do_is_refused_before_it_is_sent() {
+    let fake = crate::fake::Fake::new();
+    let antiphon = fake.antiphon();
+    let math = MathClient::new(&antiphon);
+    for refused in [
+        math.half(8).callback(AuditClient::RECORD).detach().await.unwrap_err(),
+        math.half(8).group(antiphon::CallId::from_bytes([1; 16])).detach().await.unwrap_err(),
+    ] {
+        assert!(matches!(&refused, CallError::Refused(failure) if failure.code == Code::Unimplemented), "{refused:?}");
+    }
+    let refused = Arc::new(antiphon.group::<u64, MathError>().open().await.unwrap_err());
+    assert!(matches!(&*refused, CallError::Refused(failure) if failure.code == Code::Unimplemented), "{refused:?}");
+}
