@@ -12,6 +12,7 @@ use serde_json::Value;
 const SHOWN: u32 = 10;
 
 /// Show queues, and set what they may hold
+#[allow(clippy::large_enum_variant, reason = "there is one, read once")]
 #[derive(Debug, Subcommand)]
 pub enum Queue {
     /// List all queues
