@@ -117,6 +117,10 @@ impl Central {
         limits.outcome_bytes = 0;
         limits.dead_letters_max = 0;
         limits.predict = policy.admission;
+        if !policy.retry_budget {
+            // The engine's word for none.
+            limits.retry_percent = u32::MAX;
+        }
         limits.order = match policy.order {
             Order::Due => antiphon_engine::Order::Due,
             Order::Submitted => antiphon_engine::Order::Submitted,

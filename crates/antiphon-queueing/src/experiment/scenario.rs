@@ -235,6 +235,8 @@ pub struct Policy {
     pub fair: bool,
     /// Whether a call that would start after its deadline, as far as the broker can tell, is refused at once.
     pub admission: bool,
+    /// Whether retries are bounded by the budget of brokers.
+    pub retry_budget: bool,
     /// Where calls wait.
     pub placement: Placement,
 }
@@ -248,6 +250,7 @@ impl Default for Policy {
             one_class: false,
             fair: true,
             admission: true,
+            retry_budget: true,
             placement: Placement::Central,
         }
     }

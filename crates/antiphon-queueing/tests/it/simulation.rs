@@ -320,6 +320,7 @@ fn what_would_be_late_is_refused_at_once_with_admission_only() {
     let [without, with] = run(&scenario, &Traces::default()).try_into().unwrap();
     assert_eq!(without.all.counts.refused, 0);
     assert!(without.all.counts.expired > 4_000, "{:?}", without.all.counts);
-    assert!(with.all.counts.refused > 4_000, "{:?}", with.all.counts);
+    // What would start in time is taken, also when it then cannot end in time.
+    assert!(with.all.counts.refused > 400, "{:?}", with.all.counts);
     assert!(with.all.mean_answer_s < without.all.mean_answer_s, "who is refused knows at once");
 }
