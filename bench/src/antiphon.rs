@@ -1,0 +1,102 @@
+//! Antiphon itself, through the library that its users use.
+
+use antiphon::{Antiphon, Failure, Worker};
+use antiphon_bench::READY;
+use antiphon_bench::load::{self, Echo, Measured, Plan};
+use antiphon_embedded::DriverOptions;
+use antiphon_server::{Server, ServerOptions};
+use antiphon_wire::Address;
+use anyhow::Context as _;
+use bytes::Bytes;
+use std::path::Path;
+
+#[antiphon::service]
+trait Echoes {
+    #[procedure(idempotent, raw)]
+    async fn again(&self, argument: Bytes) -> Result<Bytes, Failure>;
+    #[procedure(raw)]
+    async fn once(&self, argument: Bytes) -> Result<Bytes, Failure>;
+}
+
+struct Echoing;
+
+impl Echoes for Echoing {
+    async fn again(&self, argument: Bytes) -> Result<Bytes, Failure> {
+        Ok(argument)
+    }
+
+    async fn once(&self, argument: Bytes) -> Result<Bytes, Failure> {
+        Ok(argument)
+    }
+}
+
+/// More than calls in flight: the worker must not be what is waited for.
+const SLOTS: u32 = 65_536;
+
+fn server(data: Option<&Path>) -> Server {
+    let driver = DriverOptions {
+        directory: data.map(Path::to_owned),
+        limits: antiphon_engine::Limits::new(data.is_some()),
+        ..DriverOptions::default()
+    };
+    Server::new(ServerOptions::new(driver)).listen(Address::Tcp("127.0.0.1:0".to_owned()))
+}
+
+pub fn broker(data: Option<&Path>) -> anyhow::Result<()> {
+    let running = server(data).start()?;
+    println!("{READY}{}", running.local_address().context("it listens")?);
+    Ok(running.join()?)
+}
+
+async fn start_worker(antiphon: &Antiphon) -> anyhow::Result<Worker> {
+    Ok(antiphon.worker().service(EchoesService::new(Echoing)).slots(SLOTS).start().await?)
+}
+
+pub async fn worker(address: &str) -> anyhow::Result<()> {
+    let antiphon = Antiphon::connect(address).await?;
+    let worker = start_worker(&antiphon).await?;
+    println!("{READY}");
+    Ok(worker.run_until(std::future::pending::<()>()).await?)
+}
+
+pub async fn direct_worker() -> anyhow::Result<()> {
+    let running = server(None).start()?;
+    let address = running.local_address().context("it listens")?.to_string();
+    let antiphon = Antiphon::connect(&address).await?;
+    let worker = start_worker(&antiphon).await?;
+    println!("{READY}{address}");
+    Ok(worker.run_until(std::future::pending::<()>()).await?)
+}
+
+#[derive(Clone)]
+struct Client {
+    echo: EchoesClient,
+    idempotent: bool,
+}
+
+impl Echo for Client {
+    async fn call(&self, argument: Bytes) -> anyhow::Result<usize> {
+        let call = if self.idempotent { self.echo.again(argument) } else { self.echo.once(argument) };
+        Ok(call.await.map_err(|error| anyhow::anyhow!("{error}"))?.len())
+    }
+}
+
+async fn measure(antiphon: Antiphon, idempotent: bool, plan: &Plan) -> anyhow::Result<Measured> {
+    let measured = load::run(Client { echo: EchoesClient::new(&antiphon), idempotent }, plan).await;
+    antiphon.close().await;
+    measured
+}
+
+/// Calls are as durable as the broker makes them by default.
+pub async fn caller(address: &str, idempotent: bool, plan: &Plan) -> anyhow::Result<Measured> {
+    measure(Antiphon::connect(address).await?, idempotent, plan).await
+}
+
+/// Caller, broker and worker in this process.
+pub async fn memory(plan: &Plan) -> anyhow::Result<Measured> {
+    let antiphon = Antiphon::connect("memory:").await?;
+    let worker = start_worker(&antiphon).await?;
+    let measured = measure(antiphon, true, plan).await;
+    drop(worker);
+    measured
+}
