@@ -4,6 +4,7 @@ mod arrows;
 mod budgets;
 mod ci;
 mod code_map;
+mod counts;
 mod files;
 mod first_build;
 mod links;
@@ -23,7 +24,10 @@ const USAGE: &str = "usage: cargo xtask <chore>
   prove [--short | --long HOURS]
                 everything that tries to break the claims; writes docs/reliability.md (not the short form)
   services up|down|status
-                the servers that tests need: start them on free local ports, stop and forget them, say where they are";
+                the servers that tests need: start them on free local ports, stop and forget them, say where they are
+  bench --check   counts instructions of the paths that every call takes, and fails where there are over 5 % more than
+                  committed; needs valgrind
+  bench --record  counts them, and writes what is to be committed";
 
 fn main() -> ExitCode {
     match run() {
@@ -50,6 +54,8 @@ fn run() -> anyhow::Result<()> {
         ["services", "up"] => services::up().and_then(|()| print_services()),
         ["services", "down"] => services::down(),
         ["services", "status"] => print_services(),
+        ["bench", "--check"] => counts::check(&root),
+        ["bench", "--record"] => counts::record(&root),
         _ => bail!(USAGE),
     }
 }

@@ -414,7 +414,6 @@ impl Driver {
     /// Runs what is due, then hands the outlet everything that may leave now. Returns how long until it must be
     /// called again even if nothing comes in; `None` is for ever. Commits are the owner's: see [`Driver::commit_need`].
     pub fn pump(&mut self, outlet: &mut dyn Outlet) -> Option<Duration> {
-        self.stale = true;
         if self.poisoned.is_none() {
             self.run_timetable();
             self.make_room_for_events();

@@ -10,6 +10,11 @@ use std::time::Instant;
 
 /// Reading at most this much at a time keeps one connection from holding up the others; a few hundred calls.
 pub(crate) const SCRATCH_BYTES: usize = 256 << 10;
+/// How much is read at a time unless a large frame is on its way: what came is answered before more is read, so that
+/// peers and broker work at the same time.
+const PORTION_BYTES: usize = 32 << 10;
+/// Less than this in front is the beginning of a small frame, or of one whose length is not known yet.
+const SMALL_BYTES: usize = 4 << 10;
 /// Writing at most this much at a time, likewise.
 const WRITE_BYTES_MAX: usize = 1 << 20;
 /// A peer with this much to read is closed at once: it has asked for more than it reads, and the bytes are the broker's
@@ -122,6 +127,8 @@ impl Connection {
         let kept = self.partial.len();
         let (head, free) = scratch.split_at_mut(kept);
         head.copy_from_slice(&self.partial);
+        let portion = if kept < SMALL_BYTES { PORTION_BYTES.min(free.len()) } else { free.len() };
+        let free = free.get_mut(..portion).unwrap_or(&mut []);
         match self.stream.read(free) {
             Ok(Some(0)) | Err(_) => Err(Fault::Ended),
             Ok(Some(count)) => {

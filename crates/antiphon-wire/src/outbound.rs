@@ -80,9 +80,12 @@ impl Outbound {
         }
     }
 
-    /// Swaps what is to be sent now for `spare`, which must be empty. Not to be mixed with [`Outbound::unsent`].
+    /// Swaps what is to be sent now for `spare`, which must be empty.
     pub fn take(&mut self, spare: &mut Vec<u8>) {
-        debug_assert!(spare.is_empty() && self.sent == 0);
+        debug_assert!(spare.is_empty());
+        // A part may have gone by `unsent` and `advance`.
+        self.buffer.drain(..self.sent);
+        self.sent = 0;
         self.lay_chunks();
         self.batch = None;
         if spare.capacity() > CAPACITY_KEPT_MAX {

@@ -194,6 +194,7 @@ impl Antiphon {
     /// Closes the connection for all clones: sends what was handed over, frees a data directory. Calls that are waited
     /// for end as [`CallError::Unknown`], and go on if the broker does. Workers should be drained before.
     pub async fn close(&self) {
+        self.shared.session.flush();
         self.shared.session.acknowledge_all();
         self.shared.session.end(CLOSED);
         self.shared.broker.close().await;

@@ -73,7 +73,8 @@ impl Attempt {
             });
             bounded(&self.state, procedure).await
         };
-        self.report(settlement);
+        self.reported = true;
+        self.leases.settle_together(&self.state, settlement);
     }
 
     /// Runs it on a thread for blocking work. It cannot be stopped from outside: it should call

@@ -3,8 +3,7 @@
 use crate::CallError;
 use crate::outgoing::Outgoing;
 use crate::procedure::Reading;
-use crate::session::{Crowded, Session};
-use antiphon_broker::Wants;
+use crate::session::{Answered, Session};
 use antiphon_protocol::Tag;
 use std::future::Future;
 use std::pin::Pin;
@@ -32,11 +31,15 @@ impl<V, E> Future for AwaitedCall<V, E> {
     type Output = Result<V, CallError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.outgoing.is_some() && self.session.poll_room(context).is_pending() {
-            return Poll::Pending;
-        }
-        if let Some(outgoing) = self.outgoing.take() {
-            self.tag = Some(self.session.send(outgoing, Wants::Outcome, Crowded::Keep).tag);
+        let call = &mut *self;
+        if call.outgoing.is_some() {
+            let Some((sent, answered)) = call.session.send_awaited(&mut call.outgoing, context) else {
+                return Poll::Pending;
+            };
+            call.tag = Some(sent.tag);
+            if answered == Answered::NotYet {
+                return Poll::Pending;
+            }
         }
         let tag = self.tag.expect("a call is not polled after it has ended");
         let Poll::Ready(ending) = self.session.poll_ending(tag, context) else { return Poll::Pending };

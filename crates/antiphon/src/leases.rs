@@ -8,13 +8,18 @@ use crate::parking::Slot;
 use crate::service::Service;
 use antiphon_broker::{Event, Lease, ProgressReport, Report, Sink, Support, Worker};
 use antiphon_protocol::{CallId, LeaseTag, Payload, Settlement, defaults};
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+
+/// Reports are handed over when they are this many: then a lock and a turn of the broker are a small part of each, and
+/// the broker goes on while further attempts end.
+const REPORTS_A_BATCH: usize = 64;
 
 /// A service, and which of its procedures: what stands at one place of the offer.
 pub(crate) type Served = (Arc<dyn Service>, usize);
@@ -34,11 +39,13 @@ pub(crate) struct Leases {
 
 struct State {
     worker: Option<Arc<dyn Worker>>,
-    running: HashMap<LeaseTag, Running>,
+    running: FxHashMap<LeaseTag, Running>,
     /// Reported and not answered.
-    unanswered: HashSet<LeaseTag>,
+    unanswered: FxHashSet<LeaseTag>,
     /// Not taken by the broker yet.
     reports: Vec<Report>,
+    /// The reports are only gathered, to be handed over in one batch that is due.
+    gathering: bool,
     /// How often the broker said that it takes more.
     writable: u64,
     lease_ms: u32,
@@ -56,9 +63,10 @@ impl Leases {
     pub(crate) fn new(antiphon: Antiphon, served: Vec<Served>) -> Arc<Self> {
         let state = State {
             worker: None,
-            running: HashMap::new(),
-            unanswered: HashSet::new(),
+            running: FxHashMap::default(),
+            unanswered: FxHashSet::default(),
             reports: Vec::new(),
+            gathering: false,
             writable: 0,
             lease_ms: defaults::LEASE_MS,
             draining: false,
@@ -132,6 +140,33 @@ impl Leases {
         self.changed.notify_waiters();
     }
 
+    /// The same on the runtime, where other attempts may end before it comes to anything else: their reports are
+    /// gathered.
+    pub(crate) fn settle_together(self: &Arc<Self>, attempt: &AttemptState, settlement: Settlement) {
+        let mut state = self.lock();
+        if state.running.len() <= 1 && !state.gathering {
+            drop(state);
+            return self.settle(attempt, settlement);
+        }
+        if state.running.remove(&attempt.lease).is_none() {
+            drop(state);
+            self.changed.notify_waiters();
+            return;
+        }
+        state.unanswered.insert(attempt.lease);
+        state.reports.push(Report { lease: attempt.lease, call: attempt.call, settlement });
+        let first = !state.gathering;
+        state.gathering = true;
+        let due = state.reports.len() >= REPORTS_A_BATCH;
+        drop(state);
+        if due {
+            self.offer_reports();
+        } else if first {
+            let gathered = Gathered(Arc::clone(self));
+            drop(self.runtime().spawn(async move { drop(gathered) }));
+        }
+    }
+
     /// Passes on what an attempt tells of itself; one that is not held any more tells nothing.
     pub(crate) fn tell(&self, attempt: &AttemptState, payload: Payload) {
         let worker = {
@@ -146,6 +181,7 @@ impl Leases {
     /// Offers reports to the broker until it takes no more; `Writable` follows then.
     fn offer_reports(&self) {
         let mut state = self.lock();
+        state.gathering = false;
         while !state.reports.is_empty() {
             let Some(worker) = state.worker.clone() else { return };
             let mut batch = std::mem::take(&mut state.reports);
@@ -167,9 +203,10 @@ impl Leases {
     fn take(self: &Arc<Self>, events: &mut Vec<Event>) {
         // So that the clock of the runtime is used, which tests pause.
         let _runtime = self.runtime().enter();
+        let now = Instant::now();
         for event in events.drain(..) {
             match event {
-                Event::Lease(lease) => self.start(lease),
+                Event::Lease(lease) => self.start(lease, now),
                 Event::CancelAsked { lease } => self.stop(lease, Stop::Cancelled),
                 Event::Settled { lease } => {
                     self.lock().unanswered.remove(&lease);
@@ -202,8 +239,8 @@ impl Leases {
         self.changed.notify_waiters();
     }
 
-    fn start(self: &Arc<Self>, mut lease: Lease) {
-        let attempt = Arc::new(AttemptState::new(&mut lease, Instant::now()));
+    fn start(self: &Arc<Self>, mut lease: Lease, now: Instant) {
+        let attempt = Arc::new(AttemptState::new(&mut lease, now));
         let mut state = self.lock();
         state.running.insert(lease.lease, Running { attempt: Arc::clone(&attempt), abort: None });
         let shorter = lease.lease_ms < state.lease_ms;
@@ -379,6 +416,19 @@ pub(crate) struct Standing {
     pub(crate) unanswered: usize,
     pub(crate) draining: bool,
     pub(crate) ended: Option<String>,
+}
+
+/// A batch of reports that is due. Dropping it hands them over, also when the runtime ends before it ran.
+struct Gathered(Arc<Leases>);
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        let due = self.0.lock().gathering;
+        if due {
+            self.0.offer_reports();
+        }
+        self.0.changed.notify_waiters();
+    }
 }
 
 /// What the broker holds of a worker: not its leases themselves, so that dropping the worker closes it.

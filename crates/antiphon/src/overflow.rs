@@ -11,6 +11,12 @@ const CALLS_MAX: usize = 4096;
 /// The same in bytes of arguments.
 const BYTES_MAX: usize = 64 << 20;
 
+/// Calls that are gathered are handed over when they are this many: then a lock and a turn of the broker are a small
+/// part of each, and the broker begins while further ones are made.
+const BATCH_CALLS: usize = 64;
+/// Or when their arguments have this many bytes.
+const BATCH_BYTES: usize = 64 << 10;
+
 /// Calls that the broker did not take yet.
 #[derive(Default)]
 pub(crate) struct Overflow {
@@ -22,6 +28,11 @@ pub(crate) struct Overflow {
 impl Overflow {
     pub(crate) fn is_empty(&self) -> bool {
         self.calls.is_empty()
+    }
+
+    /// Whether so many are kept that more would gain nothing, if they were only gathered.
+    pub(crate) fn is_batch(&self) -> bool {
+        self.calls.len() >= BATCH_CALLS || self.bytes >= BATCH_BYTES
     }
 
     pub(crate) fn has_room(&self) -> bool {

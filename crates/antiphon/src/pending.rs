@@ -53,6 +53,11 @@ impl Pending {
         tag(index, 1)
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len() - self.vacant.len()
+    }
+
     pub(crate) fn find(&mut self, tag: Tag) -> Option<&mut PendingCall> {
         let (index, generation) = parts(tag);
         let entry = self.entries.get_mut(place(index))?;

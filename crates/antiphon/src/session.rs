@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) pending: Pending,
     pub(crate) ids: IdSource,
     pub(crate) overflow: Overflow,
+    /// The kept calls are only gathered, to be handed over in one batch that is due.
+    pub(crate) gathering: bool,
     /// How many threads offer kept calls to the broker now: calls that are in neither place.
     pub(crate) offering: usize,
     /// Attachments from before the caller was open.
@@ -90,6 +92,27 @@ pub(crate) enum Crowded {
     Keep,
 }
 
+/// Whether a call that was just made has ended already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// It cannot be sent.
+    Yes,
+    /// Its waker is kept.
+    NotYet,
+}
+
+/// A batch that is due. Dropping it hands the calls over, also when the runtime ends before it ran.
+struct Gathered(Arc<Session>);
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        let due = self.0.lock().gathering;
+        if due {
+            self.0.flush();
+        }
+    }
+}
+
 /// A call that was handed over.
 #[derive(Clone, Copy)]
 pub(crate) struct Sent {
@@ -128,6 +151,7 @@ impl Session {
             pending: Pending::default(),
             ids: IdSource::new(),
             overflow: Overflow::default(),
+            gathering: false,
             offering: 0,
             attachments: Vec::new(),
             sources: HashMap::new(),
@@ -161,12 +185,58 @@ impl Session {
             return sent;
         };
         drop(state);
+        self.hand_over(&*caller, submission, seen);
+        sent
+    }
+
+    /// Hands over a call whose outcome is awaited at once; `None` while there is no room for it. Calls that are awaited
+    /// side by side are gathered into batches: the first to go out takes along those that are made before the runtime
+    /// comes to it.
+    pub(crate) fn send_awaited(
+        self: &Arc<Self>,
+        outgoing: &mut Option<Outgoing>,
+        context: &Context<'_>,
+    ) -> Option<(Sent, Answered)> {
+        let mut state = self.lock();
+        if !state.overflow.has_room() && !matches!(state.link, Link::Ended(_)) {
+            state.overflow.wait(context.waker());
+            return None;
+        }
+        let outgoing = outgoing.take().expect("a call is handed over once");
+        let (sent, submission) = self.enter(&mut state, outgoing, Wants::Outcome);
+        let Some(submission) = submission else { return Some((sent, Answered::Yes)) };
+        if let Some(call) = state.pending.find(sent.tag) {
+            call.waker = Some(context.waker().clone());
+        }
+        let ready = self.ready(&mut state);
+        match ready {
+            Some((caller, seen)) if state.pending.len() == 1 => {
+                drop(state);
+                self.hand_over(&*caller, submission, seen);
+            }
+            ready => {
+                let first = ready.is_some();
+                state.gathering |= first;
+                state.overflow.keep(submission);
+                let due = state.gathering && state.overflow.is_batch();
+                drop(state);
+                if due {
+                    self.flush();
+                } else if first {
+                    let gathered = Gathered(Arc::clone(self));
+                    drop(self.runtime.spawn(async move { drop(gathered) }));
+                }
+            }
+        }
+        Some((sent, Answered::NotYet))
+    }
+
+    fn hand_over(&self, caller: &dyn Caller, submission: Submission, seen: u64) {
         let mut batch = BATCH.take();
         batch.push(submission);
         caller.submit(&mut batch);
-        self.keep_rest(&*caller, &mut batch, seen);
+        self.keep_rest(caller, &mut batch, seen);
         BATCH.set(batch);
-        sent
     }
 
     /// Hands calls over in one batch.
@@ -243,6 +313,7 @@ impl Session {
     pub(crate) fn flush(&self) {
         loop {
             let mut state = self.lock();
+            state.gathering = false;
             let Some(caller) = state.link.caller() else { return };
             let seen = state.writable;
             let mut wakers = state.expire_kept(Instant::now());

@@ -109,7 +109,7 @@ impl CallerSide {
     }
 
     /// Takes one submission; lays it down if the line is up.
-    fn submit(&mut self, submission: Submission, up: Option<&mut Outbound>) {
+    fn submit(&mut self, submission: Submission, now: Instant, up: Option<&mut Outbound>) {
         let route = &submission.call.route;
         let volatile = match route.durability {
             Some(durability) => durability == Durability::Volatile,
@@ -117,7 +117,7 @@ impl CallerSide {
         };
         self.kept_bytes += kept_bytes(&submission);
         let (tag, id) = (submission.tag, submission.call.id);
-        let since = (submission.call.deadline_ms != 0).then(Instant::now);
+        let since = (submission.call.deadline_ms != 0).then_some(now);
         let place = self.insert(tag, id, volatile, Stage::Unanswered { submission, sent: false, since });
         if let Some(outbound) = up {
             self.say(place, outbound);
@@ -331,12 +331,13 @@ impl Caller for RemoteCaller {
             return;
         }
         let idle = guard.side.entries.is_empty();
+        let now = Instant::now();
         let state = &mut *guard;
         let up = state.is_up();
         let count = state.side.room_for(calls, &state.outbound);
         for submission in calls.drain(..count) {
             match state.side.fits(&submission) {
-                Ok(()) => state.side.submit(submission, up.then_some(&mut state.outbound)),
+                Ok(()) => state.side.submit(submission, now, up.then_some(&mut state.outbound)),
                 Err(failure) => state.events.push(Event::Refused { tag: submission.tag, failure }),
             }
         }

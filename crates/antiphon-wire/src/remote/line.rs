@@ -13,6 +13,9 @@ use core::pin::pin;
 use core::task::{Poll, Waker};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Submitters write by themselves when this much is unsent, so that the other side begins while they go on.
+const MUCH_BYTES: usize = 16 << 10;
+
 /// What a peer says and understands.
 pub(super) trait Side: Send + 'static {
     /// What a worker offers; sent with every new connection.
@@ -53,8 +56,10 @@ pub(super) struct State<S> {
     writer: Option<Arc<Writer>>,
     hello: Hello,
     epoch: Option<Epoch>,
-    /// The task will look at `outbound` before it sleeps: nobody needs to wake it, or to write past it.
+    /// The task will look at `outbound` before it sleeps: nobody needs to wake it.
     pub(super) busy: bool,
+    /// The task has taken bytes that are not all written: nobody may write past it.
+    pub(super) midway: bool,
     waker: Option<Waker>,
     pub(super) closing: bool,
     /// Events made by submitters, delivered by the task.
@@ -96,6 +101,7 @@ impl<S: Side> Line<S> {
             hello,
             epoch: None,
             busy: true,
+            midway: false,
             waker: None,
             closing: false,
             events: Vec::new(),
@@ -114,10 +120,11 @@ impl<S: Side> Line<S> {
     /// Something was laid down: sends it, or has the task send it. With `alone`, nothing else is in flight, so nothing
     /// would be gained by waiting for company.
     pub(super) fn send(&self, mut state: MutexGuard<'_, State<S>>, alone: bool) {
-        if state.busy {
+        let much = !state.midway && state.outbound.bytes() >= MUCH_BYTES;
+        if state.busy && !much {
             return;
         }
-        if alone && self.destination.options.direct_writes && state.events.is_empty() {
+        if (alone || much) && self.destination.options.direct_writes && state.events.is_empty() {
             let state = &mut *state;
             let written = state.writer.as_ref().map(|writer| writer.try_write(state.outbound.unsent()));
             if let Some(Ok(count)) = written {
@@ -127,6 +134,9 @@ impl<S: Side> Line<S> {
             if state.outbound.is_empty() {
                 return;
             }
+        }
+        if state.busy {
+            return;
         }
         state.busy = true;
         let waker = state.waker.take();
@@ -179,6 +189,7 @@ impl<S: Side> Line<S> {
         let mut state = self.state();
         state.writer = None;
         state.outbound.clear();
+        state.midway = false;
         state.hello.session += 1;
         // Nobody reads the socket meanwhile: who changes something must wake the waiting.
         state.busy = false;

@@ -15,8 +15,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A whole frame fits behind the beginning of another, and some hundred small ones are read at once.
 const READ_BYTES: usize = 2 * FRAME_BYTES_MAX;
-/// How often a turn reads before it writes: the other direction and other tasks are not to wait for ever.
-const READS_MAX: usize = 4;
+/// How much is read at a time unless a large frame is on its way: what came is handed on before more is read, so that
+/// the other side and this one work at the same time.
+const PORTION_BYTES: usize = 32 << 10;
+/// Less than this in front is the beginning of a small frame, or of one whose length is not known yet.
+const SMALL_BYTES: usize = 4 << 10;
 /// How long a closing connection may take to send what was handed over.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Heartbeats that a broker may ask for: less would be busy work, more would never find a dead peer.
@@ -88,14 +91,11 @@ impl<'a, S: Side> Session<'a, S> {
     }
 
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<Lost> {
-        for read in 1..=READS_MAX {
-            match self.read(context) {
-                // Only a read that finds nothing has this task woken by the next bytes.
-                Ok(true) if read == READS_MAX => context.waker().wake_by_ref(),
-                Ok(true) => (),
-                Ok(false) => break,
-                Err(lost) => return Poll::Ready(lost),
-            }
+        match self.read(context) {
+            // Only a read that finds nothing has this task woken by the next bytes.
+            Ok(true) => context.waker().wake_by_ref(),
+            Ok(false) => (),
+            Err(lost) => return Poll::Ready(lost),
         }
         self.deliver();
         // Timers first: a ping or a goodbye is to be written by this turn.
@@ -111,7 +111,8 @@ impl<'a, S: Side> Session<'a, S> {
 
     /// Reads once and decodes; whether there may be more.
     fn read(&mut self, context: &mut Context<'_>) -> Result<bool, Lost> {
-        let free = self.buffer.get_mut(self.filled..).unwrap_or(&mut []);
+        let portion = if self.filled < SMALL_BYTES { self.filled + PORTION_BYTES } else { self.buffer.len() };
+        let free = self.buffer.get_mut(self.filled..portion).unwrap_or(&mut []);
         let count = match self.reader.poll_read(context, free) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Ok(0)) => return Err(lost("the broker closed the connection")),
@@ -177,6 +178,7 @@ impl<'a, S: Side> Session<'a, S> {
                 self.writing.clear();
                 self.written = 0;
                 let mut state = self.line.state();
+                state.midway = false;
                 let closing = state.closing;
                 let idle = state.outbound.is_empty();
                 // Behind everything else: payloads in chunks would be overtaken by it.
@@ -200,6 +202,7 @@ impl<'a, S: Side> Session<'a, S> {
                     return Ok(false);
                 }
                 state.outbound.take(&mut self.writing);
+                state.midway = true;
             }
             let unsent = self.writing.get(self.written..).unwrap_or(&[]);
             match self.writer.poll_write(context, unsent) {
