@@ -60,12 +60,14 @@ pub async fn worker(address: &str) -> anyhow::Result<()> {
 }
 
 pub async fn direct_worker() -> anyhow::Result<()> {
-    let running = server(None).start()?;
-    let address = running.local_address().context("it listens")?.to_string();
+    let (addresses, serve) = server(None).serve_here()?;
+    let serving = tokio::spawn(serve);
+    let address = addresses.first().context("it listens")?.to_string();
     let antiphon = Antiphon::connect(&address).await?;
     let worker = start_worker(&antiphon).await?;
     println!("{READY}{address}");
-    Ok(worker.run_until(std::future::pending::<()>()).await?)
+    worker.run_until(serving).await?;
+    Ok(())
 }
 
 #[derive(Clone)]

@@ -84,7 +84,8 @@ fn engine(times: u64) {
     let procedure = OfferedProcedure { name: ECHO, idempotent: true, schema: None };
     let incarnation = IncarnationId([1; 16]);
     let name = Name::from_static("bench");
-    let offer = Offer { incarnation, name, procedures: vec![procedure], slots: 1024, held: Vec::new() };
+    let offer =
+        Offer { incarnation, name, procedures: vec![procedure], slots: 1024, labels: Vec::new(), held: Vec::new() };
     engine.handle(now, Command::OpenWorker { peer: WORKER, offer: &offer }, &mut sink);
     let mut number = 0;
     while number < times {
@@ -99,6 +100,7 @@ fn engine(times: u64) {
                 deadline_ms: 30_000,
                 start: Start::Now,
                 key: None,
+                ties: None,
                 wants_acceptance: false,
                 wants_outcome: true,
                 resent: false,

@@ -105,6 +105,40 @@ impl Server {
     /// # Errors
     /// [`StartError`] says what cannot be had.
     pub fn start(self) -> Result<Running, StartError> {
+        let handle = self.handle.clone();
+        let (addresses, mut turn) = self.prepare()?;
+        let turning = handle.clone();
+        let run = move || {
+            let ended = turn.run();
+            turning.advance(Phase::Stopped);
+            ended
+        };
+        let thread = std::thread::Builder::new().name("antiphon-turn".to_owned()).spawn(run);
+        let thread = thread.map_err(StartError::Thread)?;
+        Ok(Running { addresses, handle, thread })
+    }
+
+    /// The same, to be served by the calling tokio runtime (with I/O and time enabled) instead of a thread: spawn the
+    /// future that is given back. For a worker's process, on a current-thread runtime: then no thread has to be woken
+    /// between broker and worker. What blocks the runtime blocks the broker. Ends as [`ServerHandle::stop`] says.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn serve_here(
+        self,
+    ) -> Result<(Vec<Address>, impl Future<Output = Result<(), ServeError>> + Send + 'static), StartError> {
+        let handle = self.handle.clone();
+        let (addresses, turn) = self.prepare()?;
+        let serve = async move {
+            let ended = turn.run_here().await;
+            handle.advance(Phase::Stopped);
+            ended
+        };
+        Ok((addresses, serve))
+    }
+
+    /// Listens, opens the data and recovers.
+    fn prepare(self) -> Result<(Vec<Address>, Turn), StartError> {
         let Self { options, addresses, handle } = self;
         let poll = Poll::new().map_err(StartError::Thread)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(StartError::Thread)?);
@@ -119,16 +153,8 @@ impl Server {
             }
         });
         let driver = Driver::open(options.driver.clone(), wake)?;
-        let mut turn = Turn::new(driver, poll, listeners, options, handle.clone()).map_err(StartError::Thread)?;
-        let turning = handle.clone();
-        let run = move || {
-            let ended = turn.run();
-            turning.advance(Phase::Stopped);
-            ended
-        };
-        let thread = std::thread::Builder::new().name("antiphon-turn".to_owned()).spawn(run);
-        let thread = thread.map_err(StartError::Thread)?;
-        Ok(Running { addresses, handle, thread })
+        let turn = Turn::new(driver, poll, listeners, options, handle).map_err(StartError::Thread)?;
+        Ok((addresses, turn))
     }
 }
 

@@ -15,8 +15,11 @@ use mio::event::Event;
 use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// How many events are taken from the operating system at a time.
 const EVENTS: usize = 1024;
@@ -28,6 +31,8 @@ const ACCEPTS_MAX: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often an inline commit may lead to the next before connections are looked at again.
 const COMMITS_MAX: usize = 8;
+/// The step of a tokio runtime's timers.
+const TIMER_STEP: Duration = Duration::from_millis(1);
 /// How often the clock of connections is looked at, at most: a heartbeat is 15 s.
 const TICK_MAX: Duration = Duration::from_secs(1);
 
@@ -52,6 +57,8 @@ pub(crate) struct Turn {
     accept_at: Option<Instant>,
     /// Somebody outside or the journal's writer woke the turn.
     woken: bool,
+    /// It runs on somebody's runtime, not on a thread of its own.
+    here: bool,
 }
 
 impl Turn {
@@ -82,6 +89,7 @@ impl Turn {
             tick_at: now,
             accept_at: None,
             woken: true,
+            here: false,
         })
     }
 
@@ -92,6 +100,28 @@ impl Turn {
         while self.handle.phase() == Phase::Ready && ended.is_ok() {
             ended = self.turn();
         }
+        self.end(ended)
+    }
+
+    /// The same as a task of the calling runtime, whose other tasks have their turn between any two of the broker's.
+    pub(crate) async fn run_here(mut self) -> Result<(), ServeError> {
+        self.here = true;
+        let poller = AsyncFd::with_interest(self.poll.as_raw_fd(), Interest::READABLE).map_err(ServeError::Poll)?;
+        self.handle.advance(Phase::Ready);
+        let mut ended = Ok(());
+        while self.handle.phase() == Phase::Ready && ended.is_ok() {
+            if self.is_idle() {
+                park(&poller, self.due()).await?;
+            } else {
+                tokio::task::yield_now().await;
+            }
+            ended = self.poll(Some(Duration::ZERO)).and_then(|()| self.work());
+        }
+        drop(poller);
+        self.end(ended)
+    }
+
+    fn end(&mut self, ended: Result<(), ServeError>) -> Result<(), ServeError> {
         self.handle.advance(Phase::Stopping);
         let ended = match ended {
             Err(ServeError::Journal(failure)) => {
@@ -111,6 +141,11 @@ impl Turn {
 
     fn turn(&mut self) -> Result<(), ServeError> {
         self.wait()?;
+        self.work()
+    }
+
+    /// Everything that needs no waiting.
+    fn work(&mut self) -> Result<(), ServeError> {
         self.accept();
         self.read();
         self.questions();
@@ -121,23 +156,30 @@ impl Turn {
         self.commit()
     }
 
+    fn is_idle(&self) -> bool {
+        self.ready.is_empty() && self.peers.dirty.is_empty() && !self.woken
+    }
+
+    /// When there is something to do even if nothing comes in.
+    fn due(&self) -> Option<Instant> {
+        let tick = (!self.peers.connections.is_empty()).then_some(self.tick_at);
+        [self.pump_at, self.commit_at, self.accept_at, tick].into_iter().flatten().min()
+    }
+
     /// Waits until there is something to do.
     fn wait(&mut self) -> Result<(), ServeError> {
-        let idle = self.ready.is_empty() && self.peers.dirty.is_empty() && !self.woken;
-        if !idle {
+        if !self.is_idle() {
             return self.poll(Some(Duration::ZERO));
         }
         let spun = Instant::now();
         while !self.options.spin.is_zero() && spun.elapsed() < self.options.spin {
             self.poll(Some(Duration::ZERO))?;
-            if !self.ready.is_empty() || self.woken || !self.peers.dirty.is_empty() {
+            if !self.is_idle() {
                 return Ok(());
             }
         }
         let now = Instant::now();
-        let tick = (!self.peers.connections.is_empty()).then_some(self.tick_at);
-        let due = [self.pump_at, self.commit_at, self.accept_at, tick].into_iter().flatten().min();
-        self.poll(due.map(|due| due.saturating_duration_since(now)))
+        self.poll(self.due().map(|due| due.saturating_duration_since(now)))
     }
 
     fn poll(&mut self, timeout: Option<Duration>) -> Result<(), ServeError> {
@@ -332,6 +374,8 @@ impl Turn {
                     return Ok(());
                 }
                 Commit::UnderWay => return Ok(()),
+                // Timers of a runtime are too coarse for what an fsync takes.
+                Commit::Within(wait) if self.here && wait < TIMER_STEP => (),
                 Commit::Within(wait) => {
                     let at = *self.commit_at.get_or_insert(self.now + wait);
                     if self.now < at {
@@ -341,6 +385,10 @@ impl Turn {
                 Commit::Now => (),
             }
             self.commit_at = None;
+            if self.here {
+                // A disk must not hold up the runtime.
+                return self.driver.commit_behind().map_err(ServeError::Journal);
+            }
             if self.ready.is_empty() {
                 self.poll(Some(Duration::ZERO))?;
             }
@@ -411,6 +459,20 @@ impl Turn {
             }
         }
     }
+}
+
+/// Waits on the runtime until something happens or is due.
+async fn park(poller: &AsyncFd<RawFd>, due: Option<Instant>) -> Result<(), ServeError> {
+    let ready = async {
+        // Cleared before the poll that follows: what comes after that poll is noticed.
+        poller.readable().await.map(|mut guard| guard.clear_ready())
+    };
+    match due {
+        // Being due is no less a reason to go on.
+        Some(due) => tokio::time::timeout_at(due.into(), ready).await.unwrap_or(Ok(())),
+        None => ready.await,
+    }
+    .map_err(ServeError::Poll)
 }
 
 /// A connection's socket has become readable or writable.
