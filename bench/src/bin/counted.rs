@@ -58,6 +58,10 @@ impl Effects for Sink {
 
     fn entomb(&mut self, _: CallId) {}
 
+    fn begin_gathering(&mut self) {}
+
+    fn gather(&mut self, _: antiphon_engine::Told) {}
+
     fn emit(&mut self, _: Gate, effect: Effect) {
         match effect {
             Effect::Lease { grant, .. } => self.leases.push((grant.lease, grant.call)),

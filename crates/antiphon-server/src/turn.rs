@@ -15,7 +15,7 @@ use mio::event::Event;
 use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
@@ -106,7 +106,7 @@ impl Turn {
     /// The same as a task of the calling runtime, whose other tasks have their turn between any two of the broker's.
     pub(crate) async fn run_here(mut self) -> Result<(), ServeError> {
         self.here = true;
-        let poller = AsyncFd::with_interest(self.poll.as_raw_fd(), Interest::READABLE).map_err(ServeError::Poll)?;
+        let poller = self.poller().map_err(ServeError::Poll)?;
         self.handle.advance(Phase::Ready);
         let mut ended = Ok(());
         while self.handle.phase() == Phase::Ready && ended.is_ok() {
@@ -119,6 +119,12 @@ impl Turn {
         }
         drop(poller);
         self.end(ended)
+    }
+
+    /// The poller's own descriptor, which a runtime can wait for.
+    #[allow(deprecated, reason = "what replaces it is unsafe; a descriptor that is owned stays what it is")]
+    fn poller(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        AsyncFd::with_interest(self.poll.registry().as_fd().try_clone_to_owned()?, Interest::READABLE)
     }
 
     fn end(&mut self, ended: Result<(), ServeError>) -> Result<(), ServeError> {
@@ -462,7 +468,7 @@ impl Turn {
 }
 
 /// Waits on the runtime until something happens or is due.
-async fn park(poller: &AsyncFd<RawFd>, due: Option<Instant>) -> Result<(), ServeError> {
+async fn park(poller: &AsyncFd<OwnedFd>, due: Option<Instant>) -> Result<(), ServeError> {
     let ready = async {
         // Cleared before the poll that follows: what comes after that poll is noticed.
         poller.readable().await.map(|mut guard| guard.clear_ready())

@@ -36,6 +36,33 @@ async fn a_call_is_leased_reported_and_answered_in_memory_and_on_disk() {
 }
 
 #[tokio::test]
+async fn a_broker_on_the_runtime_of_its_worker_answers_a_thousand_calls_and_stops_when_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    for durable in [None, Some(directory.path())] {
+        let server = Server::new(options(durable)).listen(any_port());
+        let handle = server.handle();
+        let (addresses, serve) = server.serve_here().unwrap();
+        let serving = tokio::spawn(serve);
+        let remote = connect(&addresses[0]).await;
+        let (worker, mut leases) = worker(&remote, 64).await;
+        let (caller, mut events) = caller(&remote).await;
+        let mut calls: Vec<_> = (1..=1000).map(|tag| submission(tag, Wants::Outcome, tag.to_string())).collect();
+        caller.submit(&mut calls);
+        for _ in 0..1000 {
+            let lease = leases.lease().await;
+            worker.report(&mut vec![echo(&lease)]);
+        }
+        for _ in 0..1000 {
+            let (tag, _, outcome) = events.outcome().await;
+            assert_eq!(reply(outcome), tag.to_string().into_bytes());
+        }
+        handle.stop();
+        serving.await.unwrap().unwrap();
+        assert_eq!(handle.phase(), antiphon_server::Phase::Stopped);
+    }
+}
+
+#[tokio::test]
 async fn a_thousand_calls_at_once_are_all_answered() {
     let directory = tempfile::tempdir().unwrap();
     let server = start(options(Some(directory.path())));

@@ -3,7 +3,7 @@
 use crate::fake::Fake;
 use antiphon::{Antiphon, CallBuilder, CallError, CancelAnswer, Code, Failure, Payload, State};
 use antiphon_broker::Event;
-use std::future::IntoFuture;
+use std::future::{Future, IntoFuture};
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -29,6 +29,39 @@ async fn calls_of_one_batch_are_submitted_in_one() {
     }
     assert!(submitting.await.unwrap().into_iter().all(|submitted| submitted.is_ok()));
     assert_eq!(fake.kept().batches, [1, 100]);
+}
+
+#[tokio::test]
+async fn calls_awaited_side_by_side_are_handed_over_in_batches() {
+    let fake = Fake::new();
+    let antiphon = fake.antiphon();
+    // The first use opens the caller.
+    drop(call(&antiphon).send());
+    fake.submission().await;
+    let calls: Vec<_> = (0..100).map(|_| tokio::spawn(call(&antiphon).into_future())).collect();
+    for _ in 0..100 {
+        fake.submission().await;
+    }
+    // The first is alone, and goes at once.
+    assert_eq!(fake.kept().batches, [1, 1, 64, 35]);
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_gathered_call_that_nobody_awaits_any_more_is_never_handed_over() {
+    let fake = Fake::new();
+    let antiphon = fake.antiphon();
+    let kept = call(&antiphon).send();
+    fake.submission().await;
+    {
+        let mut given_up = pin!(call(&antiphon).into_future());
+        assert!(given_up.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    let later = call(&antiphon).send();
+    let submission = fake.submission().await;
+    assert_eq!(submission.call.id, later.id());
+    assert!(fake.kept().cancelled.is_empty());
+    drop(kept);
 }
 
 #[tokio::test]
