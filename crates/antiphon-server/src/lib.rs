@@ -4,6 +4,7 @@
 mod connection;
 mod counters;
 mod handle;
+mod here;
 mod listener;
 mod options;
 mod peers;

@@ -15,11 +15,8 @@ use mio::event::Event;
 use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// How many events are taken from the operating system at a time.
 const EVENTS: usize = 1024;
@@ -37,12 +34,12 @@ const TIMER_STEP: Duration = Duration::from_millis(1);
 const TICK_MAX: Duration = Duration::from_secs(1);
 
 pub(crate) struct Turn {
-    driver: Driver,
-    poll: Poll,
+    pub(crate) driver: Driver,
+    pub(crate) poll: Poll,
     events: Events,
     listeners: Vec<Listener>,
     options: ServerOptions,
-    handle: ServerHandle,
+    pub(crate) handle: ServerHandle,
     peers: Peers,
     /// Connections that may have something to read, first come first read.
     ready: VecDeque<usize>,
@@ -58,7 +55,7 @@ pub(crate) struct Turn {
     /// Somebody outside or the journal's writer woke the turn.
     woken: bool,
     /// It runs on somebody's runtime, not on a thread of its own.
-    here: bool,
+    pub(crate) here: bool,
 }
 
 impl Turn {
@@ -103,31 +100,7 @@ impl Turn {
         self.end(ended)
     }
 
-    /// The same as a task of the calling runtime, whose other tasks have their turn between any two of the broker's.
-    pub(crate) async fn run_here(mut self) -> Result<(), ServeError> {
-        self.here = true;
-        let poller = self.poller().map_err(ServeError::Poll)?;
-        self.handle.advance(Phase::Ready);
-        let mut ended = Ok(());
-        while self.handle.phase() == Phase::Ready && ended.is_ok() {
-            if self.is_idle() {
-                park(&poller, self.due()).await?;
-            } else {
-                tokio::task::yield_now().await;
-            }
-            ended = self.poll(Some(Duration::ZERO)).and_then(|()| self.work());
-        }
-        drop(poller);
-        self.end(ended)
-    }
-
-    /// The poller's own descriptor, which a runtime can wait for.
-    #[allow(deprecated, reason = "what replaces it is unsafe; a descriptor that is owned stays what it is")]
-    fn poller(&self) -> io::Result<AsyncFd<OwnedFd>> {
-        AsyncFd::with_interest(self.poll.registry().as_fd().try_clone_to_owned()?, Interest::READABLE)
-    }
-
-    fn end(&mut self, ended: Result<(), ServeError>) -> Result<(), ServeError> {
+    pub(crate) fn end(&mut self, ended: Result<(), ServeError>) -> Result<(), ServeError> {
         self.handle.advance(Phase::Stopping);
         let ended = match ended {
             Err(ServeError::Journal(failure)) => {
@@ -151,7 +124,7 @@ impl Turn {
     }
 
     /// Everything that needs no waiting.
-    fn work(&mut self) -> Result<(), ServeError> {
+    pub(crate) fn work(&mut self) -> Result<(), ServeError> {
         self.accept();
         self.read();
         self.questions();
@@ -162,12 +135,12 @@ impl Turn {
         self.commit()
     }
 
-    fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.ready.is_empty() && self.peers.dirty.is_empty() && !self.woken
     }
 
     /// When there is something to do even if nothing comes in.
-    fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         let tick = (!self.peers.connections.is_empty()).then_some(self.tick_at);
         [self.pump_at, self.commit_at, self.accept_at, tick].into_iter().flatten().min()
     }
@@ -188,7 +161,7 @@ impl Turn {
         self.poll(self.due().map(|due| due.saturating_duration_since(now)))
     }
 
-    fn poll(&mut self, timeout: Option<Duration>) -> Result<(), ServeError> {
+    pub(crate) fn poll(&mut self, timeout: Option<Duration>) -> Result<(), ServeError> {
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => (),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
@@ -465,20 +438,6 @@ impl Turn {
             }
         }
     }
-}
-
-/// Waits on the runtime until something happens or is due.
-async fn park(poller: &AsyncFd<OwnedFd>, due: Option<Instant>) -> Result<(), ServeError> {
-    let ready = async {
-        // Cleared before the poll that follows: what comes after that poll is noticed.
-        poller.readable().await.map(|mut guard| guard.clear_ready())
-    };
-    match due {
-        // Being due is no less a reason to go on.
-        Some(due) => tokio::time::timeout_at(due.into(), ready).await.unwrap_or(Ok(())),
-        None => ready.await,
-    }
-    .map_err(ServeError::Poll)
 }
 
 /// A connection's socket has become readable or writable.

@@ -1,9 +1,10 @@
 //! A call that is awaited directly: handed over at its first poll, asked to be cancelled when dropped.
 
 use crate::CallError;
+use crate::gathering::Answered;
 use crate::outgoing::Outgoing;
 use crate::procedure::Reading;
-use crate::session::{Answered, Session};
+use crate::session::Session;
 use antiphon_protocol::Tag;
 use std::future::Future;
 use std::pin::Pin;

@@ -48,6 +48,7 @@ mod context;
 mod encoding;
 mod event;
 mod failure;
+mod gathering;
 mod group;
 mod id;
 mod inbox;
