@@ -27,6 +27,7 @@ pub mod idempotency;
 pub mod inbox;
 pub mod inspect;
 pub mod named_inbox;
+pub mod order;
 pub mod priority;
 pub mod progress;
 mod recorder;
@@ -142,6 +143,12 @@ macro_rules! conformance_tests {
             group:
                 a_group_of_all_waits_for_its_seal_and_its_children
                 a_group_is_decided_by_as_few_children_as_it_takes;
+            order:
+                calls_of_one_ordering_key_do_not_overlap
+                calls_of_one_concurrency_key_wait_for_each_other
+                a_label_is_heeded
+                a_call_takes_the_slots_it_asks_for
+                a_waiting_procedure_gives_its_slot_back;
             tenant:
                 a_tenant_is_refused_where_there_are_none;
             priority:

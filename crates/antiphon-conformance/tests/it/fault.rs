@@ -127,6 +127,10 @@ found_by! {
         priority::the_higher_class_goes_first
         progress::progress_comes_in_order_to_who_follows
         tenant::a_tenant_is_refused_where_there_are_none
+        order::calls_of_one_ordering_key_do_not_overlap
+        order::calls_of_one_concurrency_key_wait_for_each_other
+        order::a_label_is_heeded
+        order::a_call_takes_the_slots_it_asks_for
         callback::a_callback_is_called_with_the_outcome
         group::a_group_of_all_waits_for_its_seal_and_its_children;
     full KeepAllProgress: progress::the_newest_progress_is_kept;

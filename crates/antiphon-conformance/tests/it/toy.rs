@@ -225,6 +225,12 @@ impl Data {
         if self.capabilities.priorities == Support::Refused && call.route.priority != Priority::DEFAULT {
             return lacking("priorities");
         }
+        if call.keys.as_ref().is_some_and(|keys| keys.ordering.is_some() || keys.concurrency.is_some()) {
+            return lacking("ordering or concurrency keys");
+        }
+        if !call.route.labels.is_empty() || call.route.slots != 1 {
+            return lacking("labels or slots of calls");
+        }
         if !call.route.callbacks.is_empty() {
             return lacking("callbacks");
         }
