@@ -214,7 +214,7 @@ impl Driver {
             wants_outcome: false,
             resent: false,
             revives: Some(dead),
-            ties: None,
+            ties: self.engine.keys_of_dead_letter(dead),
         };
         self.outbox.own_refusal = None;
         let body = Some(Body::Arguments { payload, trace });

@@ -6,6 +6,8 @@ use crate::call::{ACKNOWLEDGED, COLD, DURABLE, NONE, OUTSTANDING, OVERDUE};
 use crate::effect::{Body, Effects, Gate, Handle, Role, Urgency};
 use crate::limits::OUTCOME_OVERHEAD_BYTES;
 use crate::record::Record;
+use crate::tail::Ties;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use antiphon_protocol::{CallId, State};
 
@@ -236,6 +238,15 @@ impl Engine {
         }
         self.forget(index, effects);
         true
+    }
+
+    /// The keys by which a dead letter was tied to other calls, for the call that revives it: it joins its lane anew.
+    #[must_use]
+    pub fn keys_of_dead_letter(&self, id: CallId) -> Option<Box<Ties>> {
+        let ties = self.ties(self.calls.find(id)?)?;
+        let ordering = ties.ordering.as_ref().map(|(key, _)| (key.clone(), 0));
+        let keys = Ties { ordering, concurrency: ties.concurrency.clone(), ..Ties::default() };
+        keys.is_serial().then(|| Box::new(keys))
     }
 
     /// The route and the arguments of a dead letter.

@@ -242,3 +242,13 @@ fn a_dead_letter_whose_copy_was_torn_apart_stays_dead() {
     assert_eq!(status.state, antiphon_protocol::State::Dead);
     assert!(world.engine.dead_letter(crate::script::id_of("a")).is_some());
 }
+
+#[test]
+fn a_lane_waits_for_a_cancelled_attempt_also_after_a_restart() {
+    let mut world = crate::script::World::new(antiphon_engine::Limits::new(true));
+    world.run("caller c\nworker w slots=4\nsubmit a order=k\nsubmit b order=k\ncancel a\nrestart\ncaller c");
+    world.run("worker x slots=4");
+    assert_eq!(world.granted.len(), 1, "a is cancelled, but its attempt may still run");
+    world.run("worker w slots=4\nstopped a");
+    assert_eq!(world.granted.last().unwrap().0, "b");
+}
