@@ -134,7 +134,11 @@ fn report(utilisation: f64, seconds: f64, all: &[Seen]) -> Result<(), Box<dyn st
     let response_s = mean(&|seen| seen.response_s, &seen);
     let wait_s = mean(&|seen| seen.started_s - seen.came_s, &seen);
     let ms = |s: f64| format!("{:.2} ms", s * 1e3);
-    let off = |observed: f64, expected: f64| format!("{:+.1} %", (observed / expected - 1.0) * 100.0);
+    // Where hardly anything waits, what remains is the way to the worker and back.
+    let off = |observed: f64, expected: f64| match expected < 1e-4 {
+        true => "-".to_owned(),
+        false => format!("{:+.1} %", (observed / expected - 1.0) * 100.0),
+    };
     println!(
         "{:<11}  {:<5}  {:<18}  {:<8}  {:<6}  {:<14}  {:<8}  {:<11}  {}",
         format!("{:.0} %", utilisation * 100.0),
