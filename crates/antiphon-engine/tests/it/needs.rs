@@ -49,6 +49,30 @@ fn a_heavy_call_takes_its_slots_and_is_not_starved_by_light_ones() {
 }
 
 #[test]
+fn a_slot_that_becomes_free_is_kept_for_a_heavy_call_whose_turn_it_is() {
+    let mut world = world(
+        "caller c
+         worker w slots=2
+         submit a
+         submit b
+         submit heavy takes=2",
+    );
+    // Light calls go on coming, and one always waits.
+    for number in 0..20 {
+        world.run(&format!("submit c{number:02}"));
+        let running: Vec<String> =
+            world.holders.keys().filter(|call| !world.ended.contains(*call)).take(1).cloned().collect();
+        if granted(&world).contains(&"heavy@w".to_owned()) {
+            return;
+        }
+        for call in running {
+            world.run(&format!("ok {call}"));
+        }
+    }
+    panic!("the heavy call was starved: {:?}", granted(&world));
+}
+
+#[test]
 fn slots_kept_for_a_heavy_call_that_is_gone_go_to_others() {
     let mut world = world(
         "caller c
