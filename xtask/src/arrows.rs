@@ -51,6 +51,8 @@ const ROWS: &[Row] = &[
     row("antiphon-nats", &["antiphon-protocol", "antiphon-broker"], &["antiphon", "antiphon-conformance"]),
     row("antiphon-postgres", &["antiphon-protocol", "antiphon-broker"], &["antiphon", "antiphon-conformance"]),
     row("antiphon-conformance", &["antiphon-protocol", "antiphon-broker"], &[]),
+    // Nothing but a build with `--cfg planting` depends on it.
+    row("antiphon-planted", &[], &[]),
     row("antiphon-queueing", &["antiphon-protocol", "antiphon-engine"], &[]),
     row(
         "antiphon-sim",

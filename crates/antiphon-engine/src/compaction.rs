@@ -87,8 +87,9 @@ impl Engine {
         self.calls.get_mut(index).handle = handle;
         self.calls.get_mut(index).set(COLD, true);
         let call = self.calls.get(index);
-        let holds = call.state == State::Leased || (settled && call.lease != NONE && self.serial(index).is_some());
-        if holds && self.leases.get(call.lease).recorded {
+        // Also a lease that stood in no record: the copy counts its attempt.
+        let holds = settled && call.lease != NONE && self.serial(index).is_some();
+        if call.state == State::Leased || (holds && self.leases.get(call.lease).recorded) {
             self.record_lease(call.lease, Urgency::Now, effects);
         }
     }
