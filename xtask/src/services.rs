@@ -1,6 +1,6 @@
 //! Real servers for tests: installed where allowed, started on free local ports with throw-away data, stopped again.
 //!
-//! A server is a [`Service`] with a line in [`all`]. `cargo xtask services up` starts one shared node of each; a
+//! A server is a [`Service`] with a line in `all`. `cargo xtask services up` starts one shared node of each; a
 //! test that kills its server makes a node of its own. Whatever was started is written down under
 //! `target/services/NODE/`, which is how `down` finds it, and nothing else is ever stopped.
 

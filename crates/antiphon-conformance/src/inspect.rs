@@ -66,6 +66,9 @@ pub async fn an_id_that_was_never_submitted_is_never_seen(harness: &impl Harness
 pub async fn explain_names_the_one_thing_that_is_true(harness: &impl Harness) {
     let scene = Scene::open(harness).await;
     let Some(inspect) = scene.broker.inspect() else { return };
+    if scene.capabilities().questions != Questions::All {
+        return;
+    }
     let explain = async |id: CallId| match ask(inspect, Query::Explain(id)).await {
         Answer::Explained(explanation) => explanation.standing,
         other => panic!("a question about why is answered, not: {other:?}"),

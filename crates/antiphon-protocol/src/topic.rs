@@ -29,7 +29,7 @@ pub enum TopicError {
         /// The text as given.
         text: String,
     },
-    /// It has more than [`TOKENS_MAX`] tokens.
+    /// It has more than 16 tokens.
     TooManyTokens,
     /// `>` stands before the end.
     RestNotLast {
