@@ -60,4 +60,10 @@ mod pages {
 
     #[doc = include_str!("../../docs/guide/src/first-service.md")]
     struct FirstService;
+
+    #[doc = include_str!("../../docs/guide/src/callbacks-and-groups.md")]
+    struct CallbacksAndGroups;
+
+    #[doc = include_str!("../../docs/guide/src/events.md")]
+    struct Events;
 }

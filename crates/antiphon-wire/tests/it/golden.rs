@@ -324,7 +324,7 @@ fn control_frames_keep_their_bytes() {
     let mut route = Route::new(Name::from_static("math.fib"));
     route.tenant = Some(Name::from_static("acme"));
     let laid = bytes(|out| out.route(2, &route));
-    assert_eq!(laid.get(..15).map(hex).unwrap(), "ae00000010000200000001a3000000");
+    assert_eq!(laid.get(..15).map(hex).unwrap(), "ad00000010000200000001a2000000");
     let text = String::from_utf8_lossy(&laid);
     assert!(text.contains("procedure\u{fffd}math.fib\u{fffd}tenant\u{fffd}acme\u{fffd}priority\u{4}"), "{text}");
     let mut inbound = Inbound::new();
