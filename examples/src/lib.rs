@@ -66,4 +66,7 @@ mod pages {
 
     #[doc = include_str!("../../docs/guide/src/events.md")]
     struct Events;
+
+    #[doc = include_str!("../../docs/guide/src/order.md")]
+    struct Order;
 }
