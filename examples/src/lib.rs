@@ -60,13 +60,4 @@ mod pages {
 
     #[doc = include_str!("../../docs/guide/src/first-service.md")]
     struct FirstService;
-
-    #[doc = include_str!("../../docs/guide/src/callbacks-and-groups.md")]
-    struct CallbacksAndGroups;
-
-    #[doc = include_str!("../../docs/guide/src/events.md")]
-    struct Events;
-
-    #[doc = include_str!("../../docs/guide/src/order.md")]
-    struct Order;
 }
