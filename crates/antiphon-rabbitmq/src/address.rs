@@ -58,10 +58,15 @@ impl Address {
                 "dedupe" => address.dedupe = Some(PathBuf::from(value)),
                 "ca" => address.ca = Some(PathBuf::from(value)),
                 "consumer_timeout" => address.consumer_timeout = Duration::from_millis(number(url, key, &value)?),
-                "server" => address.version = Some(version(&value).ok_or_else(|| {
-                    malformed(url, "server is the version of the server, such as 4.0")
-                })?),
-                "heartbeat" | "channel_max" | "frame_max" | "connection_timeout" | "auth_mechanism" => rest.push(parameter),
+                "server" => {
+                    address.version = Some(
+                        version(&value)
+                            .ok_or_else(|| malformed(url, "server is the version of the server, such as 4.0"))?,
+                    )
+                }
+                "heartbeat" | "channel_max" | "frame_max" | "connection_timeout" | "auth_mechanism" => {
+                    rest.push(parameter)
+                }
                 _ => {
                     let known = "prefix, reply_queue, accept, dedupe, ca, consumer_timeout, server, heartbeat, \
                                  channel_max, frame_max, connection_timeout, auth_mechanism";

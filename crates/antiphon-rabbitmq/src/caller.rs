@@ -69,7 +69,15 @@ impl RabbitCaller {
 impl Caller for RabbitCaller {
     fn submit(&self, calls: &mut Vec<Submission>) {
         loop {
-            let fits = calls.iter().take_while(|call| self.room.is_left() && { self.room.take(call); true }).count();
+            let fits = calls
+                .iter()
+                .take_while(|call| {
+                    self.room.is_left() && {
+                        self.room.take(call);
+                        true
+                    }
+                })
+                .count();
             if fits > 0 {
                 self.ask(Asked::Submit(calls.drain(..fits).collect()));
             }

@@ -42,7 +42,11 @@ pub(crate) fn refuse(what: &str) -> impl Fn(lapin::Error) -> OpenError {
 
 /// A failure, as whoever opens something is told it.
 pub(crate) fn open_error(failure: Failure) -> OpenError {
-    if failure.code == Code::Unavailable { OpenError::Unreachable(failure.message) } else { OpenError::Refused(failure) }
+    if failure.code == Code::Unavailable {
+        OpenError::Unreachable(failure.message)
+    } else {
+        OpenError::Refused(failure)
+    }
 }
 
 impl CallerLine {

@@ -10,7 +10,7 @@ use crate::delay::step_ms;
 use crate::link::{AGAIN, AGAIN_MAX};
 use crate::message::{self, read_response};
 use crate::publication::{Publication, Published, short};
-use crate::sleep::sleep_until;
+use crate::sleep::{closed, sleep_until};
 use crate::topology::Strength;
 use antiphon_broker::foreign::{Admission, CancelStep, DedupeStore, Ledger, Surfacing};
 use antiphon_broker::{Event, Inbox, Sink, Submission};
@@ -134,7 +134,7 @@ impl CallerPump {
                         }
                     }
                     () = wake => self.ledger.advance(Instant::now(), &mut self.events),
-                    _ = self.closing.wait_for(|closing| *closing) => return None,
+                    () = closed(&mut self.closing) => return None,
                 }
                 self.tell();
             };
@@ -157,13 +157,13 @@ impl CallerPump {
         self.tell();
         let mut publishing = Publishing::new();
         for id in std::mem::take(&mut self.again) {
-            self.publish(id, &mut line, &publishing).await;
+            self.publish(id, &mut line, &mut publishing).await;
         }
         let parting = self.pump(&mut line, &mut publishing).await;
         if let Parting::Closed = parting {
             let all = async {
                 while let Some((id, published)) = publishing.next().await {
-                    self.published(id, published, &mut line, &publishing).await;
+                    self.published(id, published, &mut line, &mut publishing).await;
                 }
             };
             drop(tokio::time::timeout(FAREWELL, all).await);
@@ -227,7 +227,7 @@ impl CallerPump {
                     }
                 }
                 () = wake => self.ledger.advance(Instant::now(), &mut self.events),
-                _ = self.closing.wait_for(|closing| *closing) => return Parting::Closed,
+                () = closed(&mut self.closing) => return Parting::Closed,
             }
             line.acks.flush(&line.inbox_channel);
             self.tell();
@@ -293,7 +293,7 @@ impl CallerPump {
         }
     }
 
-    async fn publish(&mut self, id: CallId, line: &mut CallerLine, publishing: &Publishing) {
+    async fn publish(&mut self, id: CallId, line: &mut CallerLine, publishing: &mut Publishing) {
         // Its deadline may have passed while it waited for a connection.
         let Some(delivery) = self.ledger.unconfirmed(id) else { return self.leave(id) };
         let queue = line.topology.names.procedure(&delivery.call.route.procedure);
@@ -344,7 +344,13 @@ impl CallerPump {
         }
     }
 
-    async fn published(&mut self, id: CallId, published: Published, line: &mut CallerLine, publishing: &Publishing) {
+    async fn published(
+        &mut self,
+        id: CallId,
+        published: Published,
+        line: &mut CallerLine,
+        publishing: &mut Publishing,
+    ) {
         match published {
             Published::Confirmed => {
                 self.leave(id);
@@ -434,4 +440,3 @@ impl Claim {
         Self { opened_ms: wall_ms(), random: random() }
     }
 }
-

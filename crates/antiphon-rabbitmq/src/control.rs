@@ -40,7 +40,9 @@ impl Told {
         let (kind, call, body) = match self {
             Self::Cancel { call, .. } => ("cancel", Some(call), Vec::new()),
             Self::Stopping { call, worker } => ("stopping", Some(call), worker.as_bytes().to_vec()),
-            Self::Claimed { claim, .. } => ("claimed", None, format!("{} {}", claim.opened_ms, claim.random).into_bytes()),
+            Self::Claimed { claim, .. } => {
+                ("claimed", None, format!("{} {}", claim.opened_ms, claim.random).into_bytes())
+            }
             Self::Taken => ("taken", None, Vec::new()),
         };
         let mut headers = FieldTable::default();

@@ -2,7 +2,7 @@
 //! them and give them back, so two who look at the same time each see a part.
 
 use crate::address::Address;
-use crate::caller_line::{open_error, publisher, refuse};
+use crate::caller_line::{open_error, publisher};
 use crate::clock::wall_ms;
 use crate::link::connect;
 use crate::message::{DEAD, DIED, PROCEDURE, call_again, find, read_request};
@@ -11,7 +11,8 @@ use crate::topology::Topology;
 use antiphon_broker::foreign::{CallHeader, FAILURE, OutcomeHeader};
 use antiphon_broker::{BoxFuture, Inspect, OpenError};
 use antiphon_protocol::{
-    Answer, AttemptRecord, CallFilter, CallId, CallStatus, Code, Failure, Knowledge, Name, Outcome, Payload, Query, State,
+    Answer, AttemptRecord, CallFilter, CallId, CallStatus, Code, Failure, Knowledge, Name, Outcome, Payload, Query,
+    State,
 };
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
 use lapin::{BasicProperties, Channel};
@@ -217,7 +218,8 @@ fn status(header: &CallHeader, payload: &Payload, properties: &BasicProperties) 
         }
     };
     let procedure = find(properties, PROCEDURE).or_else(|| find(properties, DEATH_QUEUE)).unwrap_or_default();
-    let history = vec![AttemptRecord { attempt: attempts, ended_ms: died_ms, code, message, worker: None, lost: false }];
+    let history =
+        vec![AttemptRecord { attempt: attempts, ended_ms: died_ms, code, message, worker: None, lost: false }];
     CallStatus {
         id: header.id,
         procedure: Name::new(procedure).unwrap_or(Name::from_static("-")),

@@ -64,7 +64,8 @@ fn refusal(address: &Address, error: &Error) -> OpenError {
             OpenError::Refused(Failure::new(Code::Unauthenticated, text))
         }
         Some(530) => {
-            let text = format!("RabbitMQ at {} has no such vhost, or {user:?} may not use it: {error}", address.server());
+            let text =
+                format!("RabbitMQ at {} has no such vhost, or {user:?} may not use it: {error}", address.server());
             OpenError::Refused(Failure::new(Code::PermissionDenied, text))
         }
         _ => unreachable(address, &error.to_string()),

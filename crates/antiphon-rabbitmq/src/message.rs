@@ -4,8 +4,8 @@
 use crate::names::Names;
 use crate::publication::{Publication, short};
 use antiphon_broker::foreign::{
-    CALL, CallHeader, Delivery, Ending, FAILURE, HeaderError, OUTCOME, OutcomeHeader, TRACEPARENT, TRACESTATE,
-    join_trace, split_trace,
+    CALL, CallHeader, Delivery, FAILURE, HeaderError, OUTCOME, OutcomeHeader, TRACEPARENT, TRACESTATE, join_trace,
+    split_trace,
 };
 use antiphon_protocol::{CallId, ContentType, Failure, Name, Outcome, Payload, Priority, State};
 use bytes::Bytes;
@@ -222,14 +222,6 @@ pub(crate) fn dead_letter(
         headers.insert(short(FAILURE), text(cut(&failure.message)));
     }
     Publication { key: short(&names.dead()), properties: call.properties.with_headers(headers), ..call }
-}
-
-/// The parts of an ending that is the call's last.
-pub(crate) const fn over(ending: &Ending) -> Option<(State, u16, &Outcome)> {
-    match ending {
-        Ending::Over { state, attempts, outcome } => Some((*state, *attempts, outcome)),
-        Ending::Again(_) => None,
-    }
 }
 
 fn payload(properties: &BasicProperties, body: Vec<u8>) -> Payload {

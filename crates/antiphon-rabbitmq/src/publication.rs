@@ -50,8 +50,13 @@ impl Publication {
     /// Publishes and waits until the server has confirmed. The frames are on their way after the first poll.
     pub(crate) async fn publish(&self, channel: &Channel) -> Published {
         let options = BasicPublishOptions { mandatory: true, immediate: false };
-        let sent =
-            channel.basic_publish(self.exchange.clone(), self.key.clone(), options, &self.body, self.properties.clone());
+        let sent = channel.basic_publish(
+            self.exchange.clone(),
+            self.key.clone(),
+            options,
+            &self.body,
+            self.properties.clone(),
+        );
         let Ok(confirm) = sent.await else { return Published::Broken };
         match confirm.await {
             Ok(Confirmation::Ack(None) | Confirmation::NotRequested) => Published::Confirmed,

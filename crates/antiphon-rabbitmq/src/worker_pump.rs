@@ -7,7 +7,7 @@ use crate::delay::step_ms;
 use crate::link::{AGAIN, AGAIN_MAX};
 use crate::message::{self, Asker, Request, read_request};
 use crate::publication::{Publication, Published};
-use crate::sleep::sleep_until;
+use crate::sleep::{closed, sleep_until};
 use crate::worker::Asked;
 use crate::worker_line::{Handed, WorkerLine};
 use antiphon_broker::foreign::{Arrival, CallHeader, Ending, LeaseBook, Recent, Reported, Waiting};
@@ -167,7 +167,7 @@ impl WorkerPump {
                         }
                         batch.into_iter().for_each(|asked| self.ask_away(asked));
                     }
-                    _ = self.closing.wait_for(|closing| *closing) => return None,
+                    () = closed(&mut self.closing) => return None,
                 }
                 self.tell();
             };
@@ -205,7 +205,7 @@ impl WorkerPump {
             line.pause();
             let all = async {
                 while let Some(settling) = settlings.next().await {
-                    self.settled(settling, &mut line, &settlings).await;
+                    self.settled(settling, &mut line, &mut settlings).await;
                 }
             };
             drop(tokio::time::timeout(FAREWELL, all).await);
@@ -253,7 +253,7 @@ impl WorkerPump {
                     _ => return Parting::Broke("the connection broke".to_owned()),
                 },
                 () = wake => self.book.advance(Instant::now(), &mut self.events),
-                _ = self.closing.wait_for(|closing| *closing) => return Parting::Closed,
+                () = closed(&mut self.closing) => return Parting::Closed,
             }
             self.grant(line, settlings).await;
             line.acks.flush(&line.deliveries);
@@ -261,7 +261,7 @@ impl WorkerPump {
         }
     }
 
-    async fn ask(&mut self, asked: Asked, line: &mut WorkerLine, settlings: &Settlings) -> Result<(), String> {
+    async fn ask(&mut self, asked: Asked, line: &mut WorkerLine, settlings: &mut Settlings) -> Result<(), String> {
         match asked {
             Asked::Credit(slots) => {
                 let before = self.prefetch();
@@ -290,7 +290,7 @@ impl WorkerPump {
     }
 
     /// A consumer gave something.
-    async fn handed(&mut self, handed: Handed, line: &mut WorkerLine, settlings: &Settlings) -> Result<(), String> {
+    async fn handed(&mut self, handed: Handed, line: &mut WorkerLine, settlings: &mut Settlings) -> Result<(), String> {
         let Handed { procedure, generation, delivery } = handed;
         let Some(delivery) = delivery else {
             if !line.is_up() {
@@ -340,26 +340,26 @@ impl WorkerPump {
     }
 
     /// Gives free slots to what waits.
-    async fn grant(&mut self, line: &mut WorkerLine, settlings: &Settlings) {
+    async fn grant(&mut self, line: &mut WorkerLine, settlings: &mut Settlings) {
         while let Some(waiting) = self.book.grant() {
             let wall_ms = wall_ms();
-            let ending = match Arrival::judge(&waiting.header, waiting.redelivered, defaults::LOST_DELIVERIES_MAX, wall_ms)
-            {
-                Arrival::Lease => {
-                    self.warn_of_timeout(&waiting);
-                    self.book.lease(waiting, Instant::now(), wall_ms, &mut self.events);
-                    continue;
-                }
-                Arrival::Early(header) => Ending::Again(header),
-                Arrival::Over(ending) => ending,
-            };
+            let ending =
+                match Arrival::judge(&waiting.header, waiting.redelivered, defaults::LOST_DELIVERIES_MAX, wall_ms) {
+                    Arrival::Lease => {
+                        self.warn_of_timeout(&waiting);
+                        self.book.lease(waiting, Instant::now(), wall_ms, &mut self.events);
+                        continue;
+                    }
+                    Arrival::Early(header) => Ending::Again(header),
+                    Arrival::Over(ending) => ending,
+                };
             let Waiting { header, procedure, payload, trace, delivery, .. } = waiting;
             let call = Answerable { header, procedure, payload, trace, answering: delivery };
             self.end(call, &ending, None, line, settlings).await;
         }
     }
 
-    async fn report(&mut self, report: Report, line: &mut WorkerLine, settlings: &Settlings) {
+    async fn report(&mut self, report: Report, line: &mut WorkerLine, settlings: &mut Settlings) {
         let Some(Reported { lease, held, settlement }) = self.book.report(report, &mut self.events) else { return };
         let ending = Ending::judge(&held.header, held.redelivered, held.stopped, settlement, wall_ms(), random());
         let call = Answerable {
@@ -379,7 +379,7 @@ impl WorkerPump {
         ending: &Ending,
         lease: Option<LeaseTag>,
         line: &mut WorkerLine,
-        settlings: &Settlings,
+        settlings: &mut Settlings,
     ) {
         let Answerable { header, procedure, payload, trace, answering } = call;
         let place = usize::try_from(procedure).unwrap_or(usize::MAX);
@@ -419,7 +419,7 @@ impl WorkerPump {
     }
 
     /// The server has confirmed what an ending says, or not.
-    async fn settled(&mut self, settling: Settling, line: &mut WorkerLine, settlings: &Settlings) {
+    async fn settled(&mut self, settling: Settling, line: &mut WorkerLine, settlings: &mut Settlings) {
         let Settling { tag, lease, call, parts } = settling;
         if parts.iter().any(|(_, published)| *published == Published::Broken) {
             return;

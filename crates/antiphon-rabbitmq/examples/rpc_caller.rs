@@ -1,0 +1,34 @@
+//! The introductory program of RPC over RabbitMQ: `{"num": 30}` to `rpc_queue`, and a callback that gets the answer
+//! under its id. Whoever serves the queue may be plain: see `examples/python/rpc_worker.py`.
+//!
+//! ```sh
+//! cargo run -p antiphon-rabbitmq --example rpc_caller -- amqp://localhost/%2f
+//! ```
+
+use antiphon::{Antiphon, Outcome, Payload};
+use std::time::Duration;
+
+/// What `on_response(correlation_id, body)` is elsewhere.
+fn on_response(call: antiphon::CallId, outcome: &Outcome) {
+    match outcome {
+        Outcome::Reply(value) => println!("{call}: fib(30) = {}", String::from_utf8_lossy(&value.bytes)),
+        Outcome::Failure(failure) => println!("{call}: {failure}"),
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let url = std::env::args().nth(1).unwrap_or("amqp://localhost/%2f".to_owned());
+    let antiphon = Antiphon::builder(&url).driver(antiphon_rabbitmq::driver()).connect().await?;
+    let request = Payload::json(r#"{"num": 30}"#);
+    let call = antiphon.call_raw("rpc_queue", request).deadline_in(Duration::from_secs(30)).submit().await?;
+    let (done, waiting) = tokio::sync::oneshot::channel();
+    let id = call.id();
+    call.on_outcome(move |outcome| {
+        on_response(id, outcome);
+        drop(done.send(()));
+    });
+    waiting.await?;
+    antiphon.close().await;
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! Antiphon on a real RabbitMQ. `cargo xtask services up` starts it; a test that needs it and cannot have it fails.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod conformance;
