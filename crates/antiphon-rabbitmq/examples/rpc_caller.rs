@@ -5,14 +5,14 @@
 //! cargo run -p antiphon-rabbitmq --example rpc_caller -- amqp://localhost/%2f
 //! ```
 
-use antiphon::{Antiphon, Outcome, Payload};
+use antiphon::{Antiphon, CallError, CallId, Failure, Payload};
 use std::time::Duration;
 
 /// What `on_response(correlation_id, body)` is elsewhere.
-fn on_response(call: antiphon::CallId, outcome: &Outcome) {
+fn on_response(call: CallId, outcome: &Result<Payload, CallError<Failure>>) {
     match outcome {
-        Outcome::Reply(value) => println!("{call}: fib(30) = {}", String::from_utf8_lossy(&value.bytes)),
-        Outcome::Failure(failure) => println!("{call}: {failure}"),
+        Ok(value) => println!("{call}: fib(30) = {}", String::from_utf8_lossy(&value.bytes)),
+        Err(error) => println!("{call}: {error}; may have run: {}", error.may_have_run()),
     }
 }
 
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (done, waiting) = tokio::sync::oneshot::channel();
     let id = call.id();
     call.on_outcome(move |outcome| {
-        on_response(id, outcome);
+        on_response(id, &outcome);
         drop(done.send(()));
     });
     waiting.await?;

@@ -68,10 +68,12 @@ impl Publication {
 
     /// The same, offered again for as long as it is not taken.
     pub(crate) async fn insist(self, channel: Arc<Channel>) -> Published {
+        eprintln!("PUB {} {}", self.exchange, self.key);
         let mut pause = PAUSE;
         loop {
             match self.publish(&channel).await {
                 Published::Nacked => {
+ eprintln!("NACKED {}", self.key);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);
                 }

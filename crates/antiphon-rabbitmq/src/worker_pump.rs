@@ -421,6 +421,7 @@ impl WorkerPump {
     /// The server has confirmed what an ending says, or not.
     async fn settled(&mut self, settling: Settling, line: &mut WorkerLine, settlings: &mut Settlings) {
         let Settling { tag, lease, call, parts } = settling;
+        eprintln!("SETTLED {:?}", parts.iter().map(|(p,x)|(x,p.publication.key.clone(),p.publication.exchange.clone())).collect::<Vec<_>>());
         if parts.iter().any(|(_, published)| *published == Published::Broken) {
             return;
         }

@@ -3,3 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod conformance;
+mod faults;
+mod plain;
+mod refusals;
+mod world;
