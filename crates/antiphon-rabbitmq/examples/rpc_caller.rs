@@ -26,7 +26,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let id = call.id();
     call.on_outcome(move |outcome| {
         on_response(id, &outcome);
-        drop(done.send(()));
+        // It waits below.
+        done.send(()).expect("somebody waits");
     });
     waiting.await?;
     antiphon.close().await;

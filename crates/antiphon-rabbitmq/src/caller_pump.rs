@@ -163,7 +163,7 @@ impl CallerPump {
         if let Parting::Closed = parting {
             let all = async {
                 while let Some((id, published)) = publishing.next().await {
-                    self.published(id, published, &mut line, &mut publishing).await;
+                    drop(self.published(id, published));
                 }
             };
             drop(tokio::time::timeout(FAREWELL, all).await);
@@ -181,9 +181,12 @@ impl CallerPump {
             tokio::select! {
                 biased;
                 Some((id, published)) = publishing.next() => {
-                    self.published(id, published, line, publishing).await;
-                    while let Some(Some((id, published))) = publishing.next().now_or_never() {
-                        self.published(id, published, line, publishing).await;
+                    let mut next = Some((id, published));
+                    while let Some((id, published)) = next {
+                        if let Err(reason) = self.published(id, published) {
+                            return Parting::Broke(reason);
+                        }
+                        next = publishing.next().now_or_never().flatten();
                     }
                 }
                 delivery = line.inbox.next() => {
@@ -325,10 +328,8 @@ impl CallerPump {
             }
         }
         let channel = Arc::clone(&line.channel);
-        publishing.push(Box::pin(async move {
-            let insisting = publication.insist(channel);
-            (id, tokio::time::timeout(FULL, insisting).await.unwrap_or(Published::Nacked))
-        }));
+        let connection = line.topology.connection().status().clone();
+        publishing.push(Box::pin(async move { (id, publication.insist(channel, connection, Some(FULL)).await) }));
     }
 
     fn refuse(&mut self, id: CallId, failure: Failure) {
@@ -344,13 +345,11 @@ impl CallerPump {
         }
     }
 
-    async fn published(
-        &mut self,
-        id: CallId,
-        published: Published,
-        line: &mut CallerLine,
-        publishing: &mut Publishing,
-    ) {
+    /// The server has said something of a call that was published.
+    ///
+    /// # Errors
+    /// When the connection has to be made anew.
+    fn published(&mut self, id: CallId, published: Published) -> Result<(), String> {
         match published {
             Published::Confirmed => {
                 self.leave(id);
@@ -361,22 +360,21 @@ impl CallerPump {
                 let failure = Failure::new(Code::ResourceExhausted, text).retry_after_ms(FULL_RETRY_MS);
                 self.refuse(id, failure);
             }
-            Published::Unroutable => {
+            // A channel that has published to a queue does not survive that another of its name takes its place.
+            Published::Unroutable | Published::Silent => {
                 let count = self.homeless.entry(id).or_default();
                 *count += 1;
                 if *count > DECLARATIONS_MAX {
-                    let text = "somebody deletes its queue again and again";
-                    return self.refuse(id, Failure::new(Code::Unavailable, text));
+                    let text = "somebody deletes its queue again and again, or the server does not confirm it";
+                    self.refuse(id, Failure::new(Code::Unavailable, text).may_have_run());
+                } else {
+                    return Err("a call was not confirmed: its queue was deleted".to_owned());
                 }
-                if let Some(delivery) = self.ledger.unconfirmed(id) {
-                    let queue = line.topology.names.procedure(&delivery.call.route.procedure);
-                    line.topology.forget(&queue);
-                }
-                Box::pin(self.publish(id, line, publishing)).await;
             }
             // What is not confirmed is published again over the next connection.
             Published::Broken => (),
         }
+        Ok(())
     }
 
     /// An outcome has come: by the inbox, to be acknowledged, or straight.

@@ -4,13 +4,16 @@ use crate::names::DELAY_HEADER;
 use bytes::Bytes;
 use lapin::options::BasicPublishOptions;
 use lapin::types::{AMQPValue, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation};
+use lapin::{BasicProperties, Channel, Confirmation, ConnectionStatus};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long to wait before a message that the server did not take is offered again, at first and at most.
 const PAUSE: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long a confirmation may take before the connection is made anew.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// A message and where it goes.
 #[derive(Clone, Debug)]
@@ -30,6 +33,9 @@ pub(crate) enum Published {
     Nacked,
     /// There is no such queue.
     Unroutable,
+    /// The server has said nothing for [`SILENCE`]: most likely the queue was deleted and declared anew, which a
+    /// channel that has published to the old one does not survive.
+    Silent,
     /// The connection went first.
     Broken,
 }
@@ -66,18 +72,32 @@ impl Publication {
         }
     }
 
-    /// The same, offered again for as long as it is not taken.
-    pub(crate) async fn insist(self, channel: Arc<Channel>) -> Published {
-        eprintln!("PUB {} {}", self.exchange, self.key);
+    /// The same, offered again while it is not taken, and no longer than `patience` if there is such.
+    pub(crate) async fn insist(
+        self,
+        channel: Arc<Channel>,
+        connection: ConnectionStatus,
+        patience: Option<Duration>,
+    ) -> Published {
+        let start = Instant::now();
         let mut pause = PAUSE;
         loop {
-            match self.publish(&channel).await {
-                Published::Nacked => {
- eprintln!("NACKED {}", self.key);
+            let mut publishing = std::pin::pin!(self.publish(&channel));
+            let mut published = tokio::time::timeout(SILENCE, &mut publishing).await;
+            // A server that is out of memory or disk says so, and confirms when it has room again.
+            while published.is_err() && connection.connected() && connection.blocked() {
+                published = tokio::time::timeout(SILENCE, &mut publishing).await;
+            }
+            match published {
+                Ok(Published::Nacked) if patience.is_some_and(|patience| start.elapsed() > patience) => {
+                    return Published::Nacked;
+                }
+                Ok(Published::Nacked) => {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
-                other => return other,
+                Ok(other) => return other,
+                Err(_) => return Published::Silent,
             }
         }
     }

@@ -27,8 +27,6 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const REMEMBERED: usize = 1 << 14;
 /// How many deliveries and reports are taken before the sink is told.
 const BATCH: usize = 256;
-/// The wait before a queue that somebody deleted is declared and read again.
-const DELETED: Duration = Duration::from_millis(100);
 
 /// What is needed to answer a delivery.
 #[derive(Clone, Debug)]
@@ -50,8 +48,8 @@ struct Settling {
 #[derive(Clone)]
 struct Part {
     publication: Publication,
-    /// The procedure's queue that has to be there; an outcome whose asker has gone is for nobody.
-    queue: Option<String>,
+    /// Whether its queue has to be there; an outcome whose asker has gone is for nobody.
+    has_queue: bool,
 }
 
 type Settlings = FuturesUnordered<Pin<Box<dyn Future<Output = Settling> + Send>>>;
@@ -205,7 +203,7 @@ impl WorkerPump {
             line.pause();
             let all = async {
                 while let Some(settling) = settlings.next().await {
-                    self.settled(settling, &mut line, &mut settlings).await;
+                    drop(self.settled(settling, &mut line));
                 }
             };
             drop(tokio::time::timeout(FAREWELL, all).await);
@@ -223,9 +221,12 @@ impl WorkerPump {
             tokio::select! {
                 biased;
                 Some(settling) = settlings.next() => {
-                    self.settled(settling, line, settlings).await;
-                    while let Some(Some(settling)) = settlings.next().now_or_never() {
-                        self.settled(settling, line, settlings).await;
+                    let mut next = Some(settling);
+                    while let Some(settling) = next {
+                        if let Err(reason) = self.settled(settling, line) {
+                            return Parting::Broke(reason);
+                        }
+                        next = settlings.next().now_or_never().flatten();
                     }
                 }
                 count = self.asked.recv_many(&mut batch, BATCH) => {
@@ -299,10 +300,7 @@ impl WorkerPump {
             let Some(queue) = self.queues.get(procedure).filter(|_| generation == line.generation) else {
                 return Ok(());
             };
-            tracing::warn!(queue, "the queue was deleted: declaring it again");
-            tokio::time::sleep(DELETED).await;
-            line.topology.forget(queue);
-            return line.consume(&self.queues, self.prefetch()).await.map_err(|error| error.to_string());
+            return Err(format!("the queue {queue:?} was deleted"));
         };
         let tag = delivery.delivery_tag;
         line.acks.arrived(tag);
@@ -391,14 +389,14 @@ impl WorkerPump {
                 let over = (*state, *attempts, outcome);
                 if let Some(reply_to) = &asker.reply_to {
                     let publication = message::outcome(&header, over, &asker, reply_to.as_str());
-                    parts.push(Part { publication, queue: None });
+                    parts.push(Part { publication, has_queue: false });
                 }
                 if *state == State::Dead && header.durable {
                     let call = message::call_again(&header, &payload, trace.as_deref(), &asker, queue);
                     let names = &line.topology.names;
                     let procedure = names.procedure_of(queue);
                     let publication = message::dead_letter(call, names, procedure, &header, over, wall_ms());
-                    parts.push(Part { publication, queue: Some(queue.clone()) });
+                    parts.push(Part { publication, has_queue: true });
                 }
             }
             Ending::Again(next) => {
@@ -412,39 +410,35 @@ impl WorkerPump {
                         Err(failure) => tracing::warn!(%failure, queue, "a call cannot wait for its next attempt"),
                     }
                 }
-                parts.push(Part { publication, queue: Some(queue.clone()) });
+                parts.push(Part { publication, has_queue: true });
             }
         }
-        settlings.push(settling(tag, lease, (header.id, header.hops), parts, Arc::clone(&line.channel)));
+        settlings.push(settling(tag, lease, (header.id, header.hops), parts, line));
     }
 
     /// The server has confirmed what an ending says, or not.
-    async fn settled(&mut self, settling: Settling, line: &mut WorkerLine, settlings: &mut Settlings) {
+    ///
+    /// # Errors
+    /// When the connection has to be made anew.
+    fn settled(&mut self, settling: Settling, line: &mut WorkerLine) -> Result<(), String> {
         let Settling { tag, lease, call, parts } = settling;
-        eprintln!("SETTLED {:?}", parts.iter().map(|(p,x)|(x,p.publication.key.clone(),p.publication.exchange.clone())).collect::<Vec<_>>());
         if parts.iter().any(|(_, published)| *published == Published::Broken) {
-            return;
+            return Ok(());
         }
-        let homeless: Vec<Part> = parts
-            .into_iter()
-            .filter(|(part, published)| *published == Published::Unroutable && part.queue.is_some())
-            .map(|(part, _)| part)
-            .collect();
-        if !homeless.is_empty() {
-            // Somebody deleted a queue under way.
-            for queue in homeless.iter().filter_map(|part| part.queue.as_ref()) {
-                line.topology.forget(queue);
-                if let Err(failure) = line.topology.procedure(queue).await {
-                    tracing::warn!(%failure, queue, "a queue was deleted and cannot be declared again");
-                }
-            }
-            let channel = Arc::clone(&line.channel);
-            settlings.push(self::settling(tag, lease, call, homeless, channel));
-            return;
+        // A channel that has published to a queue does not survive that another of its name takes its place. The call is
+        // handed out again.
+        let lost = |(part, published): &(Part, Published)| match published {
+            Published::Silent => true,
+            Published::Unroutable => part.has_queue,
+            _ => false,
+        };
+        if parts.iter().any(lost) {
+            return Err("what a call ended with was not confirmed: a queue was deleted".to_owned());
         }
         line.acks.done(tag);
         self.settled.insert(call, ());
         self.events.extend(lease.map(|lease| Event::Settled { lease }));
+        Ok(())
     }
 
     /// A caller told something.
@@ -497,13 +491,15 @@ fn settling(
     lease: Option<LeaseTag>,
     call: (CallId, u32),
     parts: Vec<Part>,
-    channel: Arc<lapin::Channel>,
+    line: &WorkerLine,
 ) -> Pin<Box<dyn Future<Output = Settling> + Send>> {
+    let channel = Arc::clone(&line.channel);
+    let connection = line.topology.connection().status().clone();
     Box::pin(async move {
         let publishing = parts.into_iter().map(|part| {
-            let channel = Arc::clone(&channel);
+            let (channel, connection) = (Arc::clone(&channel), connection.clone());
             async move {
-                let published = part.publication.clone().insist(channel).await;
+                let published = part.publication.clone().insist(channel, connection, None).await;
                 (part, published)
             }
         });

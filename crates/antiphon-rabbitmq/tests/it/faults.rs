@@ -55,7 +55,7 @@ async fn a_server_that_is_away_is_waited_for_and_volatile_calls_say_what_became_
     let stopped = Arc::clone(&node);
     tokio::task::spawn_blocking(move || stopped.kill().unwrap()).await.unwrap();
     match volatile.await {
-        Err(CallError::Unknown(failure)) => assert_eq!(failure.code(), Code::Unavailable),
+        Err(CallError::Unknown(failure)) => assert_eq!(failure.code, Code::Unavailable),
         other => panic!("nobody knows what became of it: {other:?}"),
     }
     // What is submitted while it is away is published when it is back.
@@ -107,8 +107,8 @@ async fn a_full_queue_refuses_after_a_while_and_says_when_to_try_again() {
         match antiphon.call_raw("full", number(place)).submit().await {
             Ok(_) => (),
             Err(CallError::Refused(failure)) => {
-                assert_eq!(failure.code(), Code::ResourceExhausted);
-                assert!(failure.retry_after().is_some(), "{failure}");
+                assert_eq!(failure.code, Code::ResourceExhausted);
+                assert!(failure.retry_after_ms.is_some(), "{failure}");
                 refused += 1;
                 break;
             }

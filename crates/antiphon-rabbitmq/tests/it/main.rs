@@ -4,6 +4,7 @@
 
 mod conformance;
 mod faults;
+mod kills;
 mod plain;
 mod refusals;
 mod world;

@@ -1,8 +1,8 @@
 //! Plain AMQP on one side: the Python examples, each against the Rust one, on a real server.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::io::{BufRead, BufReader};
 use xtask::services::{python, rabbitmq::Node};
 
 /// A program that serves until the test is over.
@@ -33,7 +33,7 @@ fn python_example(name: &str) -> Command {
 }
 
 /// An example of this crate, which cargo has built beside this test.
-fn rust_example(name: &str) -> Command {
+pub fn rust_example(name: &str) -> Command {
     let test = std::env::current_exe().unwrap();
     let profile = test.parent().and_then(Path::parent).unwrap();
     let program = profile.join("examples").join(name);
@@ -41,7 +41,7 @@ fn rust_example(name: &str) -> Command {
     Command::new(program)
 }
 
-fn said(command: &mut Command) -> String {
+pub fn said(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));

@@ -37,7 +37,9 @@ async fn a_server_that_is_not_there_is_unreachable() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("amqp://guest:guest@{free}/%2f");
     match Antiphon::builder(&url).driver(antiphon_rabbitmq::driver()).connect().await {
-        Err(OpenError::Unreachable(text)) => assert!(text.contains("RabbitMQ at 127.0.0.1") && !text.contains("guest@")),
+        Err(OpenError::Unreachable(text)) => {
+            assert!(text.contains("RabbitMQ at 127.0.0.1") && !text.contains("guest@"))
+        }
         Err(error) => panic!("unreachable, not: {error}"),
         Ok(_) => panic!("nobody is there"),
     }
@@ -56,7 +58,7 @@ async fn a_weaker_queue_is_for_volatile_calls_only() {
     let worker = echo(&strict, &name, Duration::ZERO).await;
     match strict.call_raw(&name, number(1)).deadline_in(LONG).await {
         Err(CallError::Refused(failure)) => {
-            assert_eq!(failure.code(), Code::FailedPrecondition);
+            assert_eq!(failure.code, Code::FailedPrecondition);
             assert!(failure.to_string().contains("accept=memory"), "{failure}");
         }
         other => panic!("a durable call needs a durable queue: {other:?}"),
