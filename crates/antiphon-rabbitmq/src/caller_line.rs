@@ -12,9 +12,14 @@ use lapin::options::{BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions}
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How many outcomes may be with a caller unacknowledged: more in flight than one connection gains by.
 const PREFETCH: u16 = 4_096;
+/// How long the server may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// How long everything may take that a caller or worker needs at its start.
+const OPEN: Duration = Duration::from_secs(30);
 /// The queue by which the server hands answers straight to the channel that asked.
 pub(crate) const DIRECT: &str = "amq.rabbitmq.reply-to";
 
@@ -35,6 +40,14 @@ pub(crate) struct CallerLine {
     pub(crate) found: bool,
 }
 
+/// Gives up on a server that lets somebody in and then does not answer.
+pub(crate) async fn timely<T>(opening: impl Future<Output = Result<T, OpenError>>) -> Result<T, OpenError> {
+    match tokio::time::timeout(OPEN, opening).await {
+        Ok(opened) => opened,
+        Err(_) => Err(OpenError::Unreachable(format!("RabbitMQ does not answer within {} s", OPEN.as_secs()))),
+    }
+}
+
 /// An operation's error, as whoever opens something is told it.
 pub(crate) fn refuse(what: &str) -> impl Fn(lapin::Error) -> OpenError {
     move |error| open_error(failure(what, &error))
@@ -51,6 +64,10 @@ pub(crate) fn open_error(failure: Failure) -> OpenError {
 
 impl CallerLine {
     pub(crate) async fn open(address: &Address, inbox: &Inbox, claim: Claim) -> Result<Self, OpenError> {
+        timely(Self::set_up(address, inbox, claim)).await
+    }
+
+    async fn set_up(address: &Address, inbox: &Inbox, claim: Claim) -> Result<Self, OpenError> {
         let connection = connect(address, "caller").await?;
         let channel = publisher(&connection).await?;
         let direct = consume(&channel, DIRECT, true).await?;
@@ -96,8 +113,14 @@ impl CallerLine {
 
     /// Says goodbye to the server.
     pub(crate) async fn close(self) {
-        // It may be gone already.
-        drop(self.topology.connection().close(200, short("the caller is closed")).await);
+        goodbye(self.topology.connection(), "the caller is closed").await;
+    }
+}
+
+/// Closes a connection, unless it is gone already. Whoever closes does not wait for a server that does not answer.
+pub(crate) async fn goodbye(connection: &Connection, why: &str) {
+    if connection.status().connected() {
+        drop(tokio::time::timeout(GOODBYE, connection.close(200, short(why))).await);
     }
 }
 

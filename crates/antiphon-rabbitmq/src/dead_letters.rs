@@ -2,7 +2,7 @@
 //! them and give them back, so two who look at the same time each see a part.
 
 use crate::address::Address;
-use crate::caller_line::{open_error, publisher};
+use crate::caller_line::{goodbye, open_error, publisher};
 use crate::clock::wall_ms;
 use crate::link::connect;
 use crate::message::{DEAD, DIED, PROCEDURE, call_again, find, read_request};
@@ -122,7 +122,7 @@ impl Reading {
             // The end of the connection gives them back, too.
             drop(self.channel.basic_nack(self.last, options).await);
         }
-        drop(self.topology.connection().close(200, short("the question is answered")).await);
+        goodbye(self.topology.connection(), "the question is answered").await;
     }
 
     async fn next(&mut self) -> Result<Option<Taken>, Failure> {

@@ -104,6 +104,8 @@ impl Topology {
         let what = format!("declaring the queue {queue:?}");
         let strength = match self.queue(queue, durable(), arguments).await {
             Ok(()) => Strength::Durable,
+            // A quorum queue that somebody declared without our limits keeps what it takes just as well.
+            Err(error) if reply_code(&error) == Some(406) && self.is_quorum(queue).await => Strength::Durable,
             Err(error) if reply_code(&error) == Some(406) => {
                 let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
                 let found = self.queue(queue, passive, FieldTable::default()).await;
@@ -114,6 +116,13 @@ impl Topology {
         };
         self.procedures.insert(queue.to_owned(), strength);
         Ok(strength)
+    }
+
+    /// Whether a queue that exists was declared as a quorum queue and nothing else.
+    async fn is_quorum(&mut self, queue: &str) -> bool {
+        let mut arguments = FieldTable::default();
+        set(&mut arguments, "x-queue-type", text("quorum"));
+        self.queue(queue, durable(), arguments).await.is_ok()
     }
 
     /// Somebody deleted a queue: it is declared again when it is needed next.

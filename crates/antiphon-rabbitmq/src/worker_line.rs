@@ -2,10 +2,9 @@
 
 use crate::acks::Acks;
 use crate::address::Address;
-use crate::caller_line::{consume, open_error, publisher, refuse};
+use crate::caller_line::{consume, goodbye, open_error, publisher, refuse, timely};
 use crate::control::WORKERS;
 use crate::link::connect;
-use crate::publication::short;
 use crate::topology::Topology;
 use antiphon_broker::OpenError;
 use futures_util::stream::{BoxStream, SelectAll};
@@ -42,6 +41,10 @@ pub(crate) struct WorkerLine {
 
 impl WorkerLine {
     pub(crate) async fn open(address: &Address, queues: &[String], slots: u32) -> Result<Self, OpenError> {
+        timely(Self::set_up(address, queues, slots)).await
+    }
+
+    async fn set_up(address: &Address, queues: &[String], slots: u32) -> Result<Self, OpenError> {
         let connection = connect(address, "worker").await?;
         let channel = Arc::new(publisher(&connection).await?);
         let mut topology = Topology::new(address, connection);
@@ -103,7 +106,6 @@ impl WorkerLine {
 
     /// Says goodbye to the server, which hands what is not settled to others.
     pub(crate) async fn close(self) {
-        // It may be gone already.
-        drop(self.topology.connection().close(200, short("the worker is closed")).await);
+        goodbye(self.topology.connection(), "the worker is closed").await;
     }
 }

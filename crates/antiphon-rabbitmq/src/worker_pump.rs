@@ -75,6 +75,8 @@ pub(crate) struct WorkerPump {
     settled: Recent<(CallId, u32), ()>,
     events: Vec<Event>,
     epoch: u32,
+    /// Reported, and not confirmed yet.
+    reported: HashSet<LeaseTag>,
     /// Procedures that were warned of.
     warned: HashSet<u32>,
 }
@@ -107,6 +109,7 @@ impl WorkerPump {
             settled: Recent::new(REMEMBERED),
             events: Vec::new(),
             epoch: 0,
+            reported: HashSet::new(),
             warned: HashSet::new(),
         }
     }
@@ -126,6 +129,7 @@ impl WorkerPump {
                 Parting::Broke(reason) => {
                     // The server hands everything to others; whatever runs here settles nothing any more.
                     self.book.connection_lost();
+                    self.events.extend(self.reported.drain().map(|lease| Event::Stale { lease }));
                     self.events.push(Event::Down { reason, last: false });
                     self.tell();
                 }
@@ -359,6 +363,7 @@ impl WorkerPump {
 
     async fn report(&mut self, report: Report, line: &mut WorkerLine, settlings: &mut Settlings) {
         let Some(Reported { lease, held, settlement }) = self.book.report(report, &mut self.events) else { return };
+        self.reported.insert(lease);
         let ending = Ending::judge(&held.header, held.redelivered, held.stopped, settlement, wall_ms(), random());
         let call = Answerable {
             header: held.header,
@@ -437,7 +442,10 @@ impl WorkerPump {
         }
         line.acks.done(tag);
         self.settled.insert(call, ());
-        self.events.extend(lease.map(|lease| Event::Settled { lease }));
+        if let Some(lease) = lease {
+            self.reported.remove(&lease);
+            self.events.push(Event::Settled { lease });
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! The conformance suite on a server of its own, which is killed and started again where a rule says so.
 
+use crate::world::DECLARED;
 use antiphon_broker::Broker;
 use antiphon_conformance::Harness;
 use antiphon_rabbitmq::RabbitMq;
@@ -62,6 +63,7 @@ impl Harness for Server {
         let mut state = self.state.lock().await;
         state.running = None;
         let alone = SERVER.write().await;
+        tokio::time::sleep(DECLARED).await;
         let killed = tokio::task::block_in_place(|| self.node.kill().and_then(|()| self.node.start()));
         killed.unwrap();
         if let Some(old) = state.broker.take() {
