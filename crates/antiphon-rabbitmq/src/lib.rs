@@ -14,6 +14,7 @@ mod message;
 mod names;
 mod publication;
 mod rabbitmq;
+mod settling;
 mod sleep;
 mod topology;
 mod worker;

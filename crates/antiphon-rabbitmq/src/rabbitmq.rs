@@ -186,6 +186,9 @@ fn capabilities(accept_memory: bool, priorities: bool) -> Capabilities {
         tenants: Support::Refused,
         leases: LeasesOf::Connection,
         questions: Questions::DeadLetters,
+        concurrency_keys: Support::Refused,
+        needs: Support::Refused,
+        parking: Support::Refused,
         named_inboxes: Support::Native,
         payload_bytes_max: defaults::PAYLOAD_BYTES_MAX,
     }

@@ -70,7 +70,6 @@ impl WorkerLine {
     /// Replaces the consumers there were.
     pub(crate) async fn consume(&mut self, queues: &[String], slots: u32) -> Result<(), OpenError> {
         self.pause();
-        self.generation += 1;
         for queue in queues {
             self.topology.procedure(queue).await.map_err(open_error)?;
         }
@@ -93,6 +92,7 @@ impl WorkerLine {
 
     /// Reads no more; what was handed over stays.
     pub(crate) fn pause(&mut self) {
+        self.generation += 1;
         for tag in self.consumers.drain(..) {
             // The frame is on its way after the first poll; the consumer's end tells the rest.
             drop(self.deliveries.basic_cancel(tag, BasicCancelOptions { nowait: true }).now_or_never());

@@ -6,17 +6,16 @@ use crate::control::Told;
 use crate::delay::step_ms;
 use crate::link::{AGAIN, AGAIN_MAX};
 use crate::message::{self, Asker, Request, read_request};
-use crate::publication::{Publication, Published};
+use crate::publication::Published;
+use crate::settling::{Part, Settling, Settlings, settling};
 use crate::sleep::{closed, sleep_until};
 use crate::worker::Asked;
 use crate::worker_line::{Handed, WorkerLine};
 use antiphon_broker::foreign::{Arrival, CallHeader, Ending, LeaseBook, Recent, Reported, Waiting};
 use antiphon_broker::{Event, Report, Sink};
 use antiphon_protocol::{CallId, Code, Epoch, Failure, LeaseTag, Name, Offer, Outcome, Payload, State, defaults};
-use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use std::collections::HashSet;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
@@ -34,25 +33,6 @@ pub(crate) struct Answering {
     tag: u64,
     asker: Asker,
 }
-
-/// A delivery whose answer is on its way to the server.
-struct Settling {
-    tag: u64,
-    lease: Option<LeaseTag>,
-    call: (CallId, u32),
-    /// What must have a queue, with what came of it.
-    parts: Vec<(Part, Published)>,
-}
-
-/// One message of an answer.
-#[derive(Clone)]
-struct Part {
-    publication: Publication,
-    /// Whether its queue has to be there; an outcome whose asker has gone is for nobody.
-    has_queue: bool,
-}
-
-type Settlings = FuturesUnordered<Pin<Box<dyn Future<Output = Settling> + Send>>>;
 
 /// A call with what is needed to answer it.
 struct Answerable {
@@ -491,27 +471,4 @@ impl WorkerPump {
             "a call {what}, and then hands it to another worker: raise consumer_timeout there and in the URL"
         );
     }
-}
-
-/// Publishes all parts of an answer.
-fn settling(
-    tag: u64,
-    lease: Option<LeaseTag>,
-    call: (CallId, u32),
-    parts: Vec<Part>,
-    line: &WorkerLine,
-) -> Pin<Box<dyn Future<Output = Settling> + Send>> {
-    let channel = Arc::clone(&line.channel);
-    let connection = line.topology.connection().status().clone();
-    Box::pin(async move {
-        let publishing = parts.into_iter().map(|part| {
-            let (channel, connection) = (Arc::clone(&channel), connection.clone());
-            async move {
-                let published = part.publication.clone().insist(channel, connection, None).await;
-                (part, published)
-            }
-        });
-        let parts = futures_util::future::join_all(publishing).await;
-        Settling { tag, lease, call, parts }
-    })
 }
