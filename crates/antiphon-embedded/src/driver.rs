@@ -51,6 +51,8 @@ pub struct DriverOptions {
     pub payload_bytes_max: u32,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
+    /// Decides hashes and jitter; `None` takes random bits, a simulation gives its own.
+    pub seed: Option<u64>,
 }
 
 impl Default for DriverOptions {
@@ -65,6 +67,7 @@ impl Default for DriverOptions {
             progress_bytes_max: 64 << 20,
             payload_bytes_max: defaults::PAYLOAD_BYTES_MAX,
             clock: Arc::new(SystemClock::new()),
+            seed: None,
         }
     }
 }
@@ -155,6 +158,12 @@ impl Driver {
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         self.engine.epoch()
+    }
+
+    /// The state machine, to look at.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// Whether calls are journaled.

@@ -33,7 +33,7 @@ impl Driver {
 
     fn in_memory(options: DriverOptions) -> Self {
         let limits = Limits { durable: false, ..options.limits.clone() };
-        let engine = Engine::new(limits, seed(), options.clock.now());
+        let engine = Engine::new(limits, options.seed.unwrap_or_else(random), options.clock.now());
         Self::assemble(options, engine, None)
     }
 
@@ -44,7 +44,7 @@ impl Driver {
     pub fn recover(options: DriverOptions, storage: Arc<dyn Storage>, wake: Wake) -> Result<Self, OpenError> {
         let limits = Limits { durable: true, ..options.limits.clone() };
         let now = options.clock.now();
-        let mut found = Found::new(limits);
+        let mut found = Found::new(limits, options.seed.unwrap_or_else(random));
         let within = within_disk(&options, &*storage);
         let journal = Journal::open(storage, within, wake, &mut |entry| found.visit(&entry));
         let mut journal = journal.map_err(|error| opening(&options, error))?;
@@ -70,9 +70,9 @@ struct Found {
 }
 
 impl Found {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: Limits, seed: u64) -> Self {
         // Replay must not push the wall clock ahead of what is journaled, so it starts at zero.
-        let replay = Replay::new(limits, seed(), Now::default());
+        let replay = Replay::new(limits, seed, Now::default());
         Self { replay, cold: HashSet::new(), pinned: Vec::new(), tombs: Tombs::default(), wrong: None }
     }
 
@@ -224,7 +224,7 @@ fn opening(options: &DriverOptions, error: antiphon_journal::OpenError) -> OpenE
 }
 
 /// Random bits for hashes and jitter.
-fn seed() -> u64 {
+fn random() -> u64 {
     let mut bytes = [0; 8];
     match getrandom::fill(&mut bytes) {
         Ok(()) => u64::from_le_bytes(bytes),

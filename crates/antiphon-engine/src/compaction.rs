@@ -87,8 +87,8 @@ impl Engine {
         self.calls.get_mut(index).handle = handle;
         self.calls.get_mut(index).set(COLD, true);
         let call = self.calls.get(index);
-        let holds = call.state == State::Leased || (settled && call.lease != NONE && self.serial(index).is_some());
-        if holds && self.leases.get(call.lease).recorded {
+        // Also a lease that stood in no record: the copy counts its attempt.
+        if call.state == State::Leased || (settled && call.lease != NONE && self.serial(index).is_some()) {
             self.record_lease(call.lease, Urgency::Now, effects);
         }
     }

@@ -63,8 +63,9 @@ impl Engine {
                 && extra.serial.is_none()
                 && extra.ties.as_ref().is_none_or(|ties| ties.cause.is_none())
         });
-        let idempotent = self.routes.get(call.route).route.idempotent && offered_idempotent;
-        if first && plain && idempotent { Gate::Open } else { Gate::Recorded }
+        let route = &self.routes.get(call.route).route;
+        let harmless = route.idempotent && offered_idempotent && !route.at_most_once;
+        if first && plain && harmless { Gate::Open } else { Gate::Recorded }
     }
 
     pub(crate) fn record_lease(&mut self, lease: u32, urgency: Urgency, effects: &mut impl Effects) {

@@ -441,6 +441,12 @@ impl Engine {
         self.epoch
     }
 
+    /// The time as the engine has it: neither of its clocks ever goes back.
+    #[must_use]
+    pub const fn time(&self) -> Now {
+        self.now
+    }
+
     /// What was counted since the start.
     #[must_use]
     pub const fn counters(&self) -> Counters {

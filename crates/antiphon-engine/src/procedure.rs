@@ -35,8 +35,10 @@ pub(crate) struct Procedure {
     pub waiting: Waiting,
     /// Settled calls in the order they settled: index and generation.
     pub settled: VecDeque<(u32, u32)>,
-    /// Dead letters, likewise.
+    /// Dead letters, likewise; entries of those that were purged are void.
     pub dead: VecDeque<(u32, u32)>,
+    /// How many of them are not void.
+    pub dead_kept: u32,
     /// Settled calls with an idempotency key, likewise.
     pub keyed: VecDeque<(u32, u32)>,
     pub settled_bytes: u64,
@@ -77,6 +79,7 @@ impl Procedures {
             waiting: Waiting::default(),
             settled: VecDeque::new(),
             dead: VecDeque::new(),
+            dead_kept: 0,
             keyed: VecDeque::new(),
             settled_bytes: 0,
             total: 0,

@@ -33,6 +33,7 @@ impl Engine {
         let it = self.procedures.get_mut(procedure);
         if call.state == State::Dead && call.has(DURABLE) {
             it.dead.push_back(entry);
+            it.dead_kept += 1;
             self.evict_dead(procedure, EVICTED_AT_ONCE, effects);
         } else if keyed {
             it.keyed.push_back(entry);
@@ -44,12 +45,13 @@ impl Engine {
     }
 
     /// Lets the oldest dead letters of a procedure go, at most `left` of them; says how many more it might have.
-    /// Entries of those that were purged are only passed over.
+    /// Entries of those that were purged are only passed over. One that its inbox still needs has gone as a dead letter,
+    /// too: or else all younger ones would go in its place.
     fn evict_dead(&mut self, procedure: u32, mut left: u32, effects: &mut impl Effects) -> u32 {
         let limit = self.procedures.get(procedure).terms.dead_letters_max;
         while left > 0 {
             let it = self.procedures.get_mut(procedure);
-            if it.counts.get(State::Dead as usize).is_none_or(|count| *count <= limit) {
+            if u64::from(it.dead_kept) <= limit {
                 break;
             }
             let Some((index, generation)) = it.dead.pop_front() else { break };
@@ -77,6 +79,10 @@ impl Engine {
 
     /// Forgets a settled call, or marks it to be forgotten when its inbox acknowledges it.
     fn let_settled_go(&mut self, index: u32, generation: u32, effects: &mut impl Effects) {
+        if self.calls.live(index, generation).is_some() && self.is_dead_letter(index) {
+            let procedure = self.procedure_of(index);
+            self.procedures.get_mut(procedure).dead_kept -= 1;
+        }
         match self.calls.live(index, generation).map(|call| call.has(OUTSTANDING)) {
             Some(true) => {
                 if self.counts_bytes(index) {
@@ -90,11 +96,14 @@ impl Engine {
         }
     }
 
+    fn is_dead_letter(&self, index: u32) -> bool {
+        let call = self.calls.get(index);
+        call.state == State::Dead && call.has(DURABLE)
+    }
+
     /// Whether the call is kept by bytes, not by age alone.
     fn counts_bytes(&self, index: u32) -> bool {
-        let call = self.calls.get(index);
-        let dead_letter = call.state == State::Dead && call.has(DURABLE);
-        !dead_letter && self.calls.extra(index).is_none_or(|extra| extra.key.is_none())
+        !self.is_dead_letter(index) && self.calls.extra(index).is_none_or(|extra| extra.key.is_none())
     }
 
     fn discount(&mut self, index: u32, bytes: u32) {
@@ -233,6 +242,10 @@ impl Engine {
         if call.has(DURABLE) {
             let handle = call.handle;
             effects.record(&Record::Forgotten { id }, Body::None, Role::Delta(handle), Urgency::Now);
+        }
+        if self.is_dead_letter(index) && !self.calls.get(index).has(OVERDUE) {
+            let procedure = self.procedure_of(index);
+            self.procedures.get_mut(procedure).dead_kept -= 1;
         }
         self.forget(index, effects);
         true

@@ -46,6 +46,8 @@ pub struct Journal {
     pub(crate) manifest_is_stale: bool,
     pub(crate) segments: BTreeMap<u32, Segment>,
     pub(crate) active: Both<Option<Active>>,
+    /// Where the last sealed segment of each log ends: a position.
+    pub(crate) sealed_end: Both<u64>,
     /// Parts of the batch that fills, at most one per segment, and which of them takes the next entry.
     pub(crate) pending: Vec<Part>,
     pub(crate) open_part: Both<Option<usize>>,
@@ -278,9 +280,13 @@ impl Journal {
         let manifest = self.manifest_is_stale.then(|| self.next_manifest());
         let mut after = Watermark { durable_through: self.tip, ends: self.watermark.ends };
         for generation in Generation::ALL {
-            if let Some(active) = self.active.of(generation).as_ref().filter(|active| active.tail > 0) {
-                *after.ends.of_mut(generation) = Position::new(active.number, active.tail).as_u64();
-            }
+            // A new segment may have nothing in it yet; what this commit writes then ends in the one before it.
+            let end = match self.active.of(generation) {
+                Some(active) if active.tail > 0 => Position::new(active.number, active.tail).as_u64(),
+                _ => *self.sealed_end.of(generation),
+            };
+            let known = after.ends.of_mut(generation);
+            *known = (*known).max(end);
         }
         Some(Arc::new(Commit { parts, manifest, after, retired }))
     }

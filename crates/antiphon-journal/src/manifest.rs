@@ -152,6 +152,21 @@ impl Manifest {
         }
     }
 
+    /// Makes both copies this manifest, which was read from one of them, before anything is built on it. The copy it was
+    /// read from may stand in the page cache alone, and the other be older: so the other goes first, or else a crash
+    /// in the middle would leave only that one, and the journal as it was before.
+    pub fn settle(&self, file: &dyn File) -> Result<(), (&'static str, io::Error)> {
+        let copy = self.encode();
+        let mut first = vec![0; copy.len()];
+        let read = file.read_at(&mut first, 0).map_err(|error| ("read", error))?;
+        let order = if read == first.len() && first == copy { [1, 0] } else { [0, 1] };
+        for number in order {
+            file.write_all_at(&copy, number * copy.len() as u64).map_err(|error| ("write", error))?;
+            file.sync_data().map_err(|error| ("fsync", error))?;
+        }
+        Ok(())
+    }
+
     /// Writes both copies, each with its fsync. A crash in between leaves the old or the new one whole.
     pub fn write(file: &dyn File, copy: &[u8]) -> Result<(), (&'static str, io::Error)> {
         for number in 0..2 {

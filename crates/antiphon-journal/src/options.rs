@@ -18,8 +18,8 @@ pub struct Options {
     /// Bytes of the disk that are left to others; default 0.
     pub free_bytes_min: u64,
     /// Whether commits and new files are made on threads of the journal; default true. With false,
-    /// `begin_commit` commits before it returns and files are made inside the call that needs them: for
-    /// simulations, which must not depend on a scheduler.
+    /// `begin_commit` commits before it returns (unless the storage is not prompt) and files are made inside the call
+    /// that needs them: for simulations, which must not depend on a scheduler.
     pub threads: bool,
 }
 

@@ -102,6 +102,8 @@ struct Opening {
 
 impl Opening {
     fn finish(mut self, recovered: u64, visit: &mut dyn FnMut(Recovered<'_>)) -> Result<Journal, OpenError> {
+        let settled = self.layout.manifest.settle(&*self.layout.meta);
+        settled.map_err(|(op, error)| io_error(op, self.storage.path_of(META_NAME), error))?;
         let mut space = self.find_spares()?;
         let mut rewritten = vec![self.rewrite(&space, Generation::Young)?];
         if self.tail.of(Generation::Cold).next().is_some() {
@@ -244,6 +246,7 @@ impl Opening {
             manifest_is_stale: false,
             segments,
             active,
+            sealed_end: Both::default(),
             pending: Vec::new(),
             open_part: Default::default(),
             under_way: None,

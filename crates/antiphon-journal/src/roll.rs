@@ -11,7 +11,7 @@ use crate::error::AppendError;
 use crate::index::{INDEX_HEADER_BYTES, INDEX_RECORD_BYTES, Index};
 use crate::journal::{Active, Journal};
 use crate::manifest::SegmentRecord;
-use crate::position::Generation;
+use crate::position::{Generation, Position};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentFile, SegmentState};
 use crate::space::{NoSpare, Spare};
 use crate::storage::File;
@@ -72,8 +72,9 @@ impl Journal {
 
     /// Ends the active segment behind its last entry and writes its index there, in the pending batch.
     fn seal(&mut self, generation: Generation) {
-        if self.open_part.of(generation).is_none() && self.active.of(generation).as_ref().is_some_and(|a| a.tail > 0) {
-            // The index needs a part to travel in; an empty batch carries the newest watermark as well.
+        if self.open_part.of(generation).is_none() && self.active.of(generation).is_some() {
+            // The index needs a part to travel in; an empty batch carries the newest watermark as well. A segment that
+            // took no entry needs an end too: without one it would be listed as active.
             self.open_part(generation, self.tip.next());
         }
         self.close_part(generation);
@@ -81,6 +82,7 @@ impl Journal {
         let segment = self.segments.get_mut(&active.number).expect("the active segment is known");
         segment.state = SegmentState::Sealed;
         segment.end = active.tail;
+        *self.sealed_end.of_mut(generation) = Position::new(active.number, active.tail).as_u64();
         let part = self.pending.iter_mut().find(|part| part.segment.number == active.number);
         if let Some(part) = part {
             part.index_at = Some(part.buffer.len());

@@ -130,6 +130,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Any error of the source.
     fn random_id(&self) -> io::Result<[u8; 16]>;
 
+    /// Whether a commit that was handed over without a writer thread is carried out now. While this is false it stays
+    /// under way, as on a slow disk, and is asked about again at every `poll`. For simulations.
+    fn is_prompt(&self) -> bool {
+        true
+    }
+
     /// How messages should name this file, usually its path.
     fn path_of(&self, name: &str) -> String {
         name.to_owned()

@@ -127,19 +127,30 @@ impl Writer {
     pub fn begin(&self, commit: Arc<Commit>) {
         let mut slot = self.shared.lock();
         assert!(slot.next.is_none() && !slot.running && slot.done.is_none(), "one commit is under way at a time");
+        slot.next = Some(commit);
+        drop(slot);
         if self.thread.is_some() {
-            slot.next = Some(commit);
-            drop(slot);
             self.shared.changed.notify_all();
-        } else {
-            slot.done = Some(commit.run(&*self.shared.storage));
-            drop(slot);
-            (self.shared.wake)();
+        } else if self.shared.storage.is_prompt() {
+            self.run_here();
         }
+    }
+
+    /// Carries out the commit that was handed over, on this thread.
+    fn run_here(&self) {
+        let commit = self.shared.lock().next.take();
+        let Some(commit) = commit else { return };
+        let done = commit.run(&*self.shared.storage);
+        drop(commit);
+        self.shared.lock().done = Some(done);
+        (self.shared.wake)();
     }
 
     /// The end of the commit under way, if it has ended.
     pub fn poll(&self) -> Option<Done> {
+        if self.thread.is_none() && self.shared.storage.is_prompt() {
+            self.run_here();
+        }
         self.shared.lock().done.take()
     }
 

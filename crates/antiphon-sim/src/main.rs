@@ -1,0 +1,120 @@
+//! Runs seeds, reruns one, and shrinks what fails.
+
+use antiphon_sim::{Coverage, EVENTS, Ran, batch, replay, run, shrink};
+use anyhow::{Context, bail};
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: antiphon-sim <what>
+  seeds [--from S] [--count N] [--events E] [--threads T]   run seeds; fails when a judge finds something, when a run is
+                                                            not the same twice, or when the batch proves too little
+  seed S [--events E] [--keep 1,2,3]                        run one seed, or only those of its events, and say what happens";
+
+fn main() -> ExitCode {
+    // What the broker panics with is caught and told as a finding.
+    std::panic::set_hook(Box::new(|_| {}));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match arguments.as_slice() {
+        ["seeds", options @ ..] => seeds(options),
+        ["seed", seed, options @ ..] => one(seed, options),
+        _ => Err(anyhow::anyhow!(USAGE)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The number behind an option.
+fn number(options: &[&str], name: &str, default: u64) -> anyhow::Result<u64> {
+    let Some(at) = options.iter().position(|option| *option == name) else { return Ok(default) };
+    let text = options.get(at + 1).with_context(|| format!("{name} needs a number"))?;
+    text.parse().with_context(|| format!("{name} {text} is not a number"))
+}
+
+fn seeds(options: &[&str]) -> anyhow::Result<()> {
+    let (from, count) = (number(options, "--from", 0)?, number(options, "--count", 2_000)?);
+    let (events, threads) = (number(options, "--events", EVENTS)?, number(options, "--threads", 2)?);
+    let start = std::time::Instant::now();
+    let batch = batch(from, count, events, threads as usize);
+    report(&batch.coverage, batch.twice, start.elapsed().as_secs());
+    for ran in &batch.failed {
+        println!("seed {} failed after {} events: {}", ran.seed, ran.trace.len(), first(ran));
+    }
+    if let Some(ran) = batch.failed.first() {
+        tell(ran, events);
+    }
+    for seed in &batch.differed {
+        println!("seed {seed} is not the same run twice");
+    }
+    // A few seeds cannot reach everything.
+    let gaps = if count >= 500 { batch.coverage.gaps() } else { Vec::new() };
+    for gap in &gaps {
+        println!("gap: {gap}");
+    }
+    if !batch.failed.is_empty() || !batch.differed.is_empty() || !gaps.is_empty() {
+        let (failed, differed) = (batch.failed.len(), batch.differed.len());
+        bail!("{failed} seeds failed, {differed} were not the same twice, {} gaps", gaps.len());
+    }
+    Ok(())
+}
+
+fn report(coverage: &Coverage, twice: u64, seconds: u64) {
+    println!("{} seeds, {} events in {seconds} s; {twice} seeds run twice", coverage.runs, coverage.events);
+    println!(
+        "{} submissions, {} starts of the broker, {} refused ({} for rot), {} journals given up, {} records audited",
+        coverage.submitted,
+        coverage.starts,
+        coverage.refused_starts,
+        coverage.refused_rot,
+        coverage.poisoned,
+        coverage.audited
+    );
+    let fired: Vec<String> = coverage.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
+    println!("faults: {}", fired.join(", "));
+    println!("accepted in quiet times: {} of {}", coverage.quiet_accepted, coverage.quiet);
+}
+
+fn first(ran: &Ran) -> String {
+    ran.wrong.first().map_or_else(String::new, |wrong| wrong.chars().take(300).collect())
+}
+
+/// Shrinks a failure, and says how to run what is left.
+fn tell(ran: &Ran, events: u64) {
+    let small = shrink(ran);
+    println!("seed {}, shrunk to {} events:", small.seed, small.actions.len());
+    for (number, action) in &small.actions {
+        println!("  {number:>5}  {action:?}");
+    }
+    for wrong in small.wrong.iter().take(5) {
+        println!("  found: {}", wrong.chars().take(500).collect::<String>());
+    }
+    let events = if events == EVENTS { String::new() } else { format!(" --events {events}") };
+    println!("again: antiphon-sim seed {}{events} --keep {}", small.seed, small.numbers());
+}
+
+fn one(seed: &str, options: &[&str]) -> anyhow::Result<()> {
+    let seed = seed.parse().with_context(|| format!("{seed} is not a seed"))?;
+    let events = number(options, "--events", EVENTS)?;
+    let whole = run(seed, events);
+    let kept = options.iter().position(|option| *option == "--keep").and_then(|at| options.get(at + 1));
+    let ran = match kept {
+        None => whole,
+        Some(kept) => {
+            let kept: Vec<usize> = kept.split(',').map(str::parse).collect::<Result<_, _>>().context("--keep 1,2,3")?;
+            let actions: Vec<_> = whole.trace.into_iter().filter(|(number, _)| kept.contains(number)).collect();
+            replay(seed, &actions)
+        }
+    };
+    println!("seed {seed}: {} events, fingerprint {:016x}", ran.trace.len(), ran.fingerprint.0);
+    if ran.wrong.is_empty() {
+        return Ok(());
+    }
+    if kept.is_none() {
+        tell(&ran, events);
+    }
+    bail!("{}", ran.wrong.join("\n"))
+}

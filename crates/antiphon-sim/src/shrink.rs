@@ -1,0 +1,84 @@
+//! Makes a failing run small: drops what it fails without, in ever smaller pieces (Zeller and Hildebrandt's ddmin, 2002).
+
+use crate::action::Action;
+use crate::run::{Ran, replay};
+
+/// Runs at most: a run of a few hundred events takes some milliseconds.
+const RUNS_MAX: usize = 4_000;
+
+/// A failure without what is not needed for it.
+#[derive(Clone, Debug)]
+pub struct Shrunk {
+    pub seed: u64,
+    /// What is left, in order, each with its number in the seed's run.
+    pub actions: Vec<(usize, Action)>,
+    pub wrong: Vec<String>,
+}
+
+impl Shrunk {
+    /// The numbers of what is left, as a list that [`crate::replay`]'s caller takes.
+    #[must_use]
+    pub fn numbers(&self) -> String {
+        let numbers: Vec<String> = self.actions.iter().map(|(number, _)| number.to_string()).collect();
+        numbers.join(",")
+    }
+}
+
+struct Shrinker {
+    seed: u64,
+    runs: usize,
+    best: Vec<(usize, Action)>,
+    wrong: Vec<String>,
+    kind: String,
+}
+
+/// What a finding is about, without the names and numbers in it.
+pub(crate) fn kind_of(wrong: &[String]) -> String {
+    let first = wrong.first().map(String::as_str).unwrap_or_default();
+    let words = first.split_whitespace().filter(|word| !word.chars().any(|c| c.is_ascii_digit())).take(8);
+    words.collect::<Vec<_>>().join(" ")
+}
+
+impl Shrinker {
+    /// Whether these actions fail in the same way; then they are the best so far.
+    fn fails(&mut self, actions: &[(usize, Action)]) -> bool {
+        if self.runs >= RUNS_MAX {
+            return false;
+        }
+        self.runs += 1;
+        let ran = replay(self.seed, actions);
+        if ran.wrong.is_empty() || kind_of(&ran.wrong) != self.kind {
+            return false;
+        }
+        (self.best, self.wrong) = (ran.trace, ran.wrong);
+        true
+    }
+
+    fn drop_pieces(&mut self) {
+        let mut size = self.best.len().div_ceil(2);
+        while size > 0 {
+            let (mut at, before) = (0, self.best.len());
+            while at < self.best.len() {
+                let mut fewer = self.best.clone();
+                fewer.drain(at..(at + size).min(fewer.len()));
+                if !self.fails(&fewer) {
+                    at += size;
+                }
+            }
+            if size == 1 && self.best.len() == before {
+                break;
+            }
+            size = (size / 2).max(1);
+        }
+    }
+}
+
+/// Shrinks a failing run.
+#[must_use]
+pub fn shrink(failed: &Ran) -> Shrunk {
+    let kind = kind_of(&failed.wrong);
+    let (best, wrong) = (failed.trace.clone(), failed.wrong.clone());
+    let mut shrinker = Shrinker { seed: failed.seed, runs: 0, best, wrong, kind };
+    shrinker.drop_pieces();
+    Shrunk { seed: shrinker.seed, actions: shrinker.best, wrong: shrinker.wrong }
+}
