@@ -4,6 +4,7 @@ use crate::Engine;
 use crate::call::{COLD, DURABLE, NONE};
 use crate::effect::{Body, Effects, Handle, Role, Urgency};
 use crate::inbox::InboxKey;
+use crate::planted::planted;
 use crate::record::{Kind, Record};
 use alloc::borrow::Cow;
 use antiphon_protocol::{CallId, State};
@@ -88,7 +89,8 @@ impl Engine {
         self.calls.get_mut(index).set(COLD, true);
         let call = self.calls.get(index);
         // Also a lease that stood in no record: the copy counts its attempt.
-        if call.state == State::Leased || (settled && call.lease != NONE && self.serial(index).is_some()) {
+        let leaves = planted!("lease lost in compaction");
+        if (call.state == State::Leased && !leaves) || (settled && call.lease != NONE && self.serial(index).is_some()) {
             self.record_lease(call.lease, Urgency::Now, effects);
         }
     }

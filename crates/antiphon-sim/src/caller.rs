@@ -125,7 +125,7 @@ impl Caller {
                 seen.push(Seen::Epoch { epoch });
                 return self.restore(epoch, now_ms, seen);
             }
-            Event::Accepted { tag, id, duplicate } => {
+            Event::Accepted { tag, id, duplicate, .. } => {
                 let number = tag as u32;
                 seen.push(Seen::Accepted { caller, life, call: number, id, duplicate });
                 if let Some(own) = self.calls.get_mut(&number) {

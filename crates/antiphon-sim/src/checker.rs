@@ -186,7 +186,7 @@ fn cancels_are_true(story: &Story<'_>, say: &mut impl FnMut(String)) {
             CancelAnswer::NeverRan => (Some(State::Cancelled), false),
             CancelAnswer::BetweenAttempts | CancelAnswer::Stopping { .. } => (Some(State::Cancelled), true),
             CancelAnswer::AlreadySettled(state) => (Some(*state), true),
-            CancelAnswer::NotFound | CancelAnswer::NotReached => (None, true),
+            _ => (None, true),
         };
         if let (Some(means), Some(state)) = (means, state)
             && means != state

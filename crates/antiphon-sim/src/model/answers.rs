@@ -67,7 +67,7 @@ impl Model {
     /// The broker says something to a peer.
     pub fn hear(&mut self, peer: PeerId, event: &Event) {
         let answered = match event {
-            Event::Accepted { tag, id, duplicate } => {
+            Event::Accepted { tag, id, duplicate, .. } => {
                 let right = self.take_expected(peer, |one| {
                     matches!(one, Expected::Accepted { tag: t, id: i, duplicate: d, .. } if (t, i, d) == (tag, id, duplicate))
                 });
@@ -102,7 +102,8 @@ impl Model {
             Event::Down { .. } => self.take_expected(peer, |one| *one == Expected::Fenced),
             Event::Outcome { id, state, outcome, .. } => return self.outcome(peer, *id, *state, outcome),
             Event::Lease(lease) => return self.leased(peer, lease),
-            Event::CancelAsked { .. } | Event::DrainAsked | Event::Writable => return,
+            // The others tell of nothing that is owed.
+            _ => return,
         };
         match answered {
             None => {
