@@ -4,7 +4,7 @@ use antiphon_protocol::Shape;
 
 /// Names; one that may be missing ends with a question mark.
 fn shape(parameters: &[&str]) -> Shape {
-    Shape::of(parameters.iter().map(|name| (name.trim_end_matches('?'), name.ends_with('?')))).unwrap()
+    Shape::of(parameters.iter().map(|name| (name.trim_end_matches('?'), name.ends_with('?')))).expect("few parameters")
 }
 
 #[test]
