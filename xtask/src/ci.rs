@@ -27,7 +27,9 @@ pub fn run(root: &Path) -> anyhow::Result<()> {
     });
     steps.step("services", || services::up().and_then(|()| Ok(services::status()?.join(", "))));
     steps.step("tests", || {
-        cargo(root, &["test", "--locked", "--workspace", "--lib", "--bins", "--tests", "--examples"], &[])
+        // All that is wrong is worth knowing at once.
+        let kinds = ["--lib", "--bins", "--tests", "--examples"];
+        cargo(root, &[&["test", "--locked", "--workspace", "--no-fail-fast"], &kinds[..]].concat(), &[])
     });
     steps.step("services end", || services::down().map(|()| String::new()));
     steps.step("doc tests", || cargo(root, &["test", "--locked", "--workspace", "--doc"], &[]));
