@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often the broker is killed; workers and callers are killed at least as often.
-const KILLS: u32 = 200;
+/// How often the broker is killed unless more is asked for; workers and callers are killed at least as often.
+const KILLS: u32 = 40;
 const CALLERS: usize = 2;
 const WORKERS: usize = 2;
 
@@ -47,7 +47,7 @@ fn every_acknowledged_call_has_one_outcome_however_often_processes_are_killed() 
     println!("settled after {:?}", began.elapsed());
     broker.stop();
     let accepted = load::check(broker.data(), &ledgers);
-    assert!(accepted > 1_000, "there was hardly any load: {accepted} calls");
+    assert!(accepted > 500, "there was hardly any load: {accepted} calls");
 }
 
 /// Starts a process, kills it after a while, and starts another, until told to stop.
