@@ -94,7 +94,9 @@ fn waiting(cause: &Cause, now: u64) -> String {
         Cause::Paused => "its procedure is paused".to_owned(),
         Cause::NoWorker => "no worker serves its procedure".to_owned(),
         Cause::NoSchema { workers } => {
-            format!("none of {} takes its arguments: their schema is another", ls::count(*workers, "worker"))
+            let served =
+                if *workers == 1 { "one worker serves".to_owned() } else { format!("{workers} workers serve") };
+            format!("{served} its procedure, but with a schema that does not take its arguments")
         }
         Cause::NoLabels { required, workers } => {
             let labels = required.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

@@ -209,7 +209,7 @@ impl Engine {
         }
     }
 
-    /// A connected worker can take from every section of its procedures whose labels it has.
+    /// A connected worker can take from every section of its procedures whose labels it has and whose arguments it takes.
     pub(crate) fn offer_sections(&mut self, place: u32) {
         let offers = self.workers.get(place).map_or(0, |worker| worker.offers.len());
         for at in 0..offers {
@@ -228,7 +228,7 @@ impl Engine {
         let section = self.sections.get_mut(at);
         let Some(worker) = self.workers.get_mut(place) else { return };
         let serves = worker.peer.is_some()
-            && worker.offered(section.procedure).is_some()
+            && worker.understands(section.procedure, &section.needs)
             && section.needs.met_by(&worker.labels)
             && !worker.serves.iter().any(|served| served.section == at);
         if serves {

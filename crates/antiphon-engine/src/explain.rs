@@ -128,10 +128,16 @@ impl Engine {
         self.workers.iter().filter(move |worker| worker.peer.is_some() && worker.offered(procedure).is_some())
     }
 
+    /// Those of them that take its arguments.
+    fn understanding(&self, index: u32) -> impl Iterator<Item = &Worker> {
+        let section = self.sections.get(self.routes.get(self.calls.get(index).route).section);
+        self.serving(index).filter(|worker| worker.understands(section.procedure, &section.needs))
+    }
+
     /// Those of them that have the labels and, in all, the slots that the call needs.
     fn able(&self, index: u32) -> impl Iterator<Item = &Worker> {
         let needs = &self.sections.get(self.routes.get(self.calls.get(index).route).section).needs;
-        self.serving(index).filter(|worker| needs.met_by(&worker.labels) && worker.total() >= needs.slots)
+        self.understanding(index).filter(|worker| needs.met_by(&worker.labels) && worker.total() >= needs.slots)
     }
 
     /// What is wrong with the workers there are, if none of them could ever take the call.
@@ -141,9 +147,13 @@ impl Engine {
             return Some(Cause::NoWorker);
         }
         let needs = &self.sections.get(self.routes.get(self.calls.get(index).route).section).needs;
-        let labelled = || self.serving(index).filter(|worker| needs.met_by(&worker.labels));
+        let understanding = self.understanding(index).count();
+        if understanding == 0 {
+            return Some(Cause::NoSchema { workers: u32::try_from(count).unwrap_or(u32::MAX) });
+        }
+        let labelled = || self.understanding(index).filter(|worker| needs.met_by(&worker.labels));
         if labelled().next().is_none() {
-            let workers = u32::try_from(count).unwrap_or(u32::MAX);
+            let workers = u32::try_from(understanding).unwrap_or(u32::MAX);
             return Some(Cause::NoLabels { required: needs.labels.clone(), workers });
         }
         let largest = labelled().map(Worker::total).max().unwrap_or(0);

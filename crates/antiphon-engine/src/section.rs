@@ -4,7 +4,7 @@
 use crate::queue::{Entry, Queue};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use antiphon_protocol::{Name, Route};
+use antiphon_protocol::{Name, Route, Shape};
 use hashbrown::{DefaultHashBuilder, HashMap};
 
 /// What a call needs of its worker.
@@ -13,6 +13,8 @@ pub(crate) struct Needs {
     /// In order, each once.
     pub labels: Vec<Name>,
     pub slots: u32,
+    /// The shape of its arguments, which the worker must take.
+    pub shape: Option<Shape>,
 }
 
 impl Needs {
@@ -20,10 +22,10 @@ impl Needs {
         let mut labels = route.labels.clone();
         labels.sort_unstable();
         labels.dedup();
-        Self { labels, slots: u32::from(route.slots.max(1)) }
+        Self { labels, slots: u32::from(route.slots.max(1)), shape: route.shape.clone() }
     }
 
-    /// Whether any worker will do.
+    /// Whether any worker will do that takes its arguments.
     pub fn is_plain(&self) -> bool {
         self.labels.is_empty() && self.slots == 1
     }
@@ -31,6 +33,11 @@ impl Needs {
     /// Whether a worker with these labels, in order, has all that are required.
     pub fn met_by(&self, labels: &[Name]) -> bool {
         self.labels.iter().all(|label| labels.binary_search(label).is_ok())
+    }
+
+    /// Whether a worker that offers this shape, or takes whatever comes, takes its arguments.
+    pub fn fit(&self, offered: Option<&Shape>) -> bool {
+        offered.zip(self.shape.as_ref()).is_none_or(|(offered, sent)| offered.takes(sent))
     }
 }
 

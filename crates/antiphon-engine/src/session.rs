@@ -8,7 +8,7 @@ use crate::inbox::InboxKey;
 use crate::limits::SLOTS_MAX;
 use crate::record::Record;
 use crate::worker::Offered;
-use antiphon_protocol::{CallId, LeaseTag, Name, Offer, State, Tag};
+use antiphon_protocol::{CallId, LeaseTag, Name, Offer, Schema, State, Tag};
 
 /// What a connected peer is.
 #[derive(Debug)]
@@ -89,7 +89,8 @@ impl Engine {
         let mut offers = alloc::vec::Vec::with_capacity(offer.procedures.len());
         for offered in &offer.procedures {
             let procedure = self.procedures.open(&offered.name, &self.limits);
-            offers.push(Offered { procedure, idempotent: offered.idempotent });
+            let shape = offered.schema.as_ref().and_then(Schema::shape);
+            offers.push(Offered { procedure, idempotent: offered.idempotent, shape });
         }
         self.count_slots(place, false);
         self.withdraw_sections(place);

@@ -3,9 +3,10 @@
 use crate::Now;
 use crate::call::NONE;
 use crate::effect::Peer;
+use crate::section::Needs;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use antiphon_protocol::{IncarnationId, LeaseTag, Name};
+use antiphon_protocol::{IncarnationId, LeaseTag, Name, Shape};
 use hashbrown::{DefaultHashBuilder, HashMap};
 
 /// One life of a worker. It lives while it is connected or holds a lease.
@@ -48,6 +49,8 @@ pub(crate) struct Worker {
 pub(crate) struct Offered {
     pub procedure: u32,
     pub idempotent: bool,
+    /// The shape of the arguments it takes; `None` takes whatever comes.
+    pub shape: Option<Shape>,
 }
 
 /// A section that a worker can take from.
@@ -108,6 +111,11 @@ impl Worker {
     pub fn capacity(&self) -> u64 {
         let slots = i64::from(self.slots).saturating_add(self.credit);
         if self.is_open() { u64::try_from(slots).unwrap_or(0) } else { 0 }
+    }
+
+    /// Whether it serves the procedure with a schema that takes arguments of this shape.
+    pub fn understands(&self, procedure: u32, needs: &Needs) -> bool {
+        self.offered(procedure).is_some_and(|(_, offered)| needs.fit(offered.shape.as_ref()))
     }
 
     pub fn offered(&self, procedure: u32) -> Option<(u32, &Offered)> {

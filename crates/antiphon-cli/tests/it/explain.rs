@@ -1,6 +1,15 @@
 //! `explain`: for each cause its sentence, from the command line.
 
 use crate::stage::{Broker, until};
+use antiphon_broker::{Broker as _, Event, Inbox, Sink, Submission, Wants};
+use antiphon_protocol::{
+    Call, CallId, CallerId, IncarnationId, Name, Offer, OfferedProcedure, Payload, Route, Schema, SchemaParameter,
+    Shape,
+};
+use antiphon_wire::{Remote, RemoteOptions};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A worker that runs until the file is there.
 fn held(broker: &Broker, procedure: &str) -> (String, std::path::PathBuf) {
@@ -90,4 +99,51 @@ fn a_call_over_the_budget_of_retries_says_so() {
     let volatile = broker.run(["queue", "limit", "fail.always", "--retry-percent", "default"]);
     volatile.ok();
     broker.run(["call", "fail.always", "--volatile"]).fails(1, "has used up its budget of retries");
+}
+
+/// Passes events on.
+struct Heard(Sender<Event>);
+
+impl Sink for Heard {
+    fn events(&self, events: &mut Vec<Event>) {
+        for event in events.drain(..) {
+            // The test may have ended.
+            self.0.send(event).unwrap_or_default();
+        }
+    }
+}
+
+#[test]
+fn a_call_whose_arguments_no_worker_takes_says_so() {
+    let broker = Broker::start();
+    let parameter =
+        |name: &str| SchemaParameter { name: name.to_owned(), optional: false, type_name: "u32".to_owned() };
+    let schema = Schema { parameters: vec![parameter("n")], returns: "u64".to_owned() };
+    let name = Name::from_static("math.fib");
+    let offer = Offer {
+        incarnation: IncarnationId([3; 16]),
+        name: Name::from_static("old"),
+        procedures: vec![OfferedProcedure { name: name.clone(), idempotent: true, schema: Some(schema) }],
+        slots: 1,
+        labels: Vec::new(),
+        held: Vec::new(),
+    };
+    let mut route = Route::new(name);
+    route.shape = Shape::of([("n", false), ("max", false)]);
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().try_into().unwrap();
+    let id = CallId::new(now_ms, [5; 10]);
+    let call = Call::new(id, Arc::new(route), Payload::raw(Vec::new()));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (sender, heard) = channel();
+    let remote = runtime.block_on(Remote::connect(broker.url.parse().unwrap(), RemoteOptions::default())).unwrap();
+    let _worker = runtime.block_on(remote.open_worker(offer, Arc::new(Heard(sender.clone())))).unwrap();
+    let inbox = Inbox::Anonymous(CallerId([4; 16]));
+    let caller = runtime.block_on(remote.open_caller(inbox, Arc::new(Heard(sender)))).unwrap();
+    caller.submit(&mut vec![Submission { call, tag: 1, wants: Wants::Acceptance, resent: false }]);
+    until("it is accepted", || heard.try_iter().any(|event| matches!(event, Event::Accepted { .. })));
+    says(
+        &broker,
+        &id.to_string(),
+        "one worker serves its procedure, but with a schema that does not take its arguments",
+    );
 }

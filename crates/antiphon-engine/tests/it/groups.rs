@@ -662,3 +662,15 @@ fn a_crash_while_the_rest_is_cancelled_leaves_nothing_running() {
     }
     assert_eq!(world.engine.audit(), Ok(()));
 }
+
+#[test]
+fn a_group_that_was_decided_when_the_broker_went_down_settles_when_it_is_back() {
+    let mut world = World::new(Limits::new(true));
+    world.run("caller c\nworker w\ngroup g\nsubmit a in=g detached\nseal g\nok a");
+    let decided = world.scribe.position_of(world.id("a"), 5).unwrap();
+    world.scribe.cut_behind(decided);
+    world.restart();
+    world.run("caller c");
+    let Knowledge::Known(status) = world.engine.knowledge(world.id("g")) else { panic!("the group is lost") };
+    assert_eq!(status.state, State::Succeeded);
+}

@@ -23,4 +23,5 @@ mod retention;
 mod rule;
 mod rules;
 mod rules_of_ties;
+mod schemas;
 mod script;

@@ -3,7 +3,8 @@
 //! ```text
 //! caller c | inbox billing | worker w slots=2 plain? | submit a [key=.. delay=.. deadline=.. attempts=.. idempotent
 //! at_most_once volatile detached accepted priority=.. tenant=.. for=c callback=x@value>y,z order=.. lane=.. with=..
-//! (concurrency key) limit=.. (of that) within=a labels=x,y takes=.. (slots)] | callback a x@failure |
+//! (concurrency key) limit=.. (of that) within=a labels=x,y takes=.. (slots)
+//! sends=x,y? (parameters; a worker has schema=x,y?)] | callback a x@failure |
 //! attach a for=c | acknowledge a for=c | cancel a | ok a | fail a | retry a [after=..] | bury a | release a | stopped a |
 //! extend a | close w | drain w | at 1s | explain a | set p queued_max=3 [outcome_ms=] | restart |
 //! group g [first=2 settled cancel_rest unsealed=5s] | seal g | join g a | submit a in=g
@@ -17,7 +18,8 @@ use antiphon_engine::{
 };
 use antiphon_protocol::{
     CallId, Callback, CallbackOn, CallerId, Change, Code, Group, GroupKind, HeldLease, IncarnationId, Key, LeaseTag,
-    Name, Offer, OfferedProcedure, Pattern, Priority, Route, Setting, Start, State, Subscription,
+    Name, Offer, OfferedProcedure, Pattern, Priority, Route, Schema, SchemaParameter, Setting, Shape, Start, State,
+    Subscription,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -304,7 +306,10 @@ impl World {
         let offered = |served: &str| OfferedProcedure {
             name: Name::new(served).unwrap(),
             idempotent: !options.contains_key("plain"),
-            schema: None,
+            schema: options.get("schema").map(|parameters| Schema {
+                parameters: parameters.split(',').map(parameter).collect(),
+                returns: String::new(),
+            }),
         };
         let held = self.holders.iter().filter(|(_, holder)| *holder == name);
         let held = held.map(|(call, _)| HeldLease { call: self.id(call), lease: self.grants[call].lease });
@@ -331,6 +336,9 @@ impl World {
         route.lane = get("lane").map(|lane| Name::new(lane).unwrap());
         route.concurrency = get("limit").map_or(1, |limit| limit.parse().unwrap());
         route.labels = names(get("labels"));
+        let sends =
+            |sends: &str| Shape::of(sends.split(',').map(|name| (name.trim_end_matches('?'), name.ends_with('?'))));
+        route.shape = get("sends").and_then(sends);
         route.slots = get("takes").map_or(1, |slots| slots.parse().unwrap());
         if let Some(class) = get("priority") {
             route.priority = Priority::new(class.parse().unwrap()).unwrap();
@@ -684,4 +692,13 @@ fn millis(text: &str) -> u64 {
         _ => (text.trim_end_matches('s'), 1_000),
     };
     number.parse::<u64>().unwrap() * scale
+}
+
+/// A parameter by its name; one that may be missing ends with a question mark.
+fn parameter(name: &str) -> SchemaParameter {
+    SchemaParameter {
+        name: name.trim_end_matches('?').to_owned(),
+        optional: name.ends_with('?'),
+        type_name: String::new(),
+    }
 }
