@@ -4,6 +4,7 @@
 mod budget;
 mod callbacks;
 mod calls;
+mod combinations;
 mod door;
 mod events;
 mod explain;
@@ -18,6 +19,7 @@ mod needs;
 mod order;
 mod prediction;
 mod records;
+mod reference;
 mod restarts;
 mod retention;
 mod rule;
