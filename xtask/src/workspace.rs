@@ -29,6 +29,8 @@ pub struct Dependency {
     pub kind: Option<Kind>,
     /// Where it lies, if it is one of ours.
     pub path: Option<PathBuf>,
+    /// For which builds it is one, if not for all.
+    pub target: Option<String>,
 }
 
 /// What a dependency is needed for, when not by the crate itself.

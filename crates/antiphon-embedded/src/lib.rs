@@ -11,6 +11,7 @@ mod events;
 mod opening;
 mod outlet;
 mod output;
+mod planted;
 mod progress;
 mod questions;
 mod reporting;

@@ -4,6 +4,7 @@
 use crate::bodies::{self, Bodies, Body};
 use crate::events;
 use crate::outlet::PeerId;
+use crate::planted::planted;
 use crate::told::{self, Gathering};
 use crate::tombs::Tombs;
 use antiphon_broker::Event;
@@ -83,7 +84,9 @@ impl Output<'_> {
         record.encode(&mut self.scratch.head);
         let role = match role {
             Role::Base => antiphon_journal::Role::Base,
-            Role::Delta(base) if is_cold(self.cold, base) => antiphon_journal::Role::PinnedDelta,
+            Role::Delta(base) if is_cold(self.cold, base) && !planted!("changes of cold calls recycled") => {
+                antiphon_journal::Role::PinnedDelta
+            }
             Role::Delta(_) => antiphon_journal::Role::Delta,
         };
         let (head, generation) = (&self.scratch.head, self.generation);

@@ -52,10 +52,13 @@ impl Driver {
 
     pub(crate) fn new_id(&mut self) -> CallId {
         let mut random = [0; 10];
-        if getrandom::fill(&mut random).is_err() {
-            // Without randomness a counter tells two of one start apart, and the time those of two.
+        // A simulation is the same twice, so its ids come from its seed.
+        if self.options.seed.is_some() || getrandom::fill(&mut random).is_err() {
+            // Without randomness a counter tells two of one start apart, and its number those of two.
             self.ids += 1;
-            random.iter_mut().zip(self.ids.to_le_bytes()).for_each(|(to, from)| *to = from);
+            let (epoch, count) = random.split_at_mut(4);
+            epoch.copy_from_slice(&self.epoch().0.to_le_bytes());
+            count.iter_mut().zip(self.ids.to_le_bytes()).for_each(|(to, from)| *to = from);
         }
         CallId::new(self.now().wall_ms, random)
     }

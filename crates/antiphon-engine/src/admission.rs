@@ -7,6 +7,7 @@ use crate::effect::{Body, Effect, Effects, Gate, Handle, Peer, Refusal, Role, Ur
 use crate::group::Children;
 use crate::inbox::InboxKey;
 use crate::limits::{LINES_MAX, SECTIONS_OF_ONE_MAX, TIME_MS_MAX};
+use crate::planted::planted;
 use crate::record::Record;
 use crate::route::Places;
 use crate::section::Needs;
@@ -192,7 +193,7 @@ impl Engine {
         }
         let dead = submit.revives.and_then(|dead| self.calls.find(dead));
         let added = dead.map_or(0, |dead| self.added_weight(dead));
-        if !self.has_room_for(self.routes.get(submit.route).weight + added) {
+        if !self.has_room_for(self.routes.get(submit.route).weight + added) && !planted!("limit of calls ignored") {
             return Some(Refusal::CallsFull { limit: self.limits.calls_max });
         }
         if let Some(refusal) = self.queue_refusal(submit) {
@@ -219,7 +220,7 @@ impl Engine {
             InboxKey::Anonymous(_) => (None, self.limits.calls_max),
         };
         let full = inbox.open as usize + inbox.outstanding.len() >= limit as usize;
-        if full && submit.wants_outcome {
+        if full && submit.wants_outcome && !planted!("limit of an inbox ignored") {
             return Some(Refusal::InboxFull { inbox: inbox_name, limit });
         }
         self.lateness_refusal(submit)
@@ -243,7 +244,8 @@ impl Engine {
     /// The same call again: sent once more after a broken connection, or under its idempotency key.
     fn submit_again(&mut self, index: u32, submit: &Submit, effects: &mut impl Effects) {
         let call = self.calls.get(index);
-        let (id, state, gate) = (call.id, call.state, gate_of(call));
+        let gate = if planted!("duplicate answered before fsync") { Gate::Open } else { gate_of(call) };
+        let (id, state) = (call.id, call.state);
         if self.routes.get(call.route).procedure != self.routes.get(submit.route).procedure {
             return self.refuse(submit, Refusal::IdConflict, effects);
         }
@@ -322,7 +324,9 @@ impl Engine {
         let now_ms = self.now.monotonic_ms;
         let due_ms = match submit.start {
             Start::Now | Start::In(0) => 0,
-            Start::In(delay_ms) => now_ms.saturating_add(delay_ms.min(TIME_MS_MAX)),
+            Start::In(delay_ms) => {
+                now_ms.saturating_add(delay_ms.min(TIME_MS_MAX)) / if planted!("delay too short") { 2 } else { 1 }
+            }
             Start::At(wall_ms) if wall_ms > self.now.wall_ms => {
                 self.monotonic_of(wall_ms.min(self.now.wall_ms.saturating_add(TIME_MS_MAX)))
             }

@@ -2,6 +2,7 @@
 
 use crate::call::NONE;
 use crate::effect::{Effect, Effects, Gate, Peer, Reason};
+use crate::planted::planted;
 use crate::settle::Verdict;
 use crate::{Engine, Now};
 use antiphon_protocol::{CallId, CancelAnswer, Name, State};
@@ -9,6 +10,7 @@ use antiphon_protocol::{CallId, CancelAnswer, Name, State};
 impl Engine {
     pub(crate) fn cancel(&mut self, peer: Peer, id: CallId, effects: &mut impl Effects) {
         let (gate, answer) = self.cancel_call(id, effects);
+        let gate = if planted!("cancel answered before fsync") { Gate::Open } else { gate };
         effects.emit(gate, Effect::CancelAnswered { peer, id, answer });
     }
 
@@ -37,7 +39,9 @@ impl Engine {
                 (None, 0) => (Reason::CancelledQueued, CancelAnswer::NeverRan),
                 (None, _) => (Reason::CancelledRetrying, CancelAnswer::BetweenAttempts),
             };
-            self.withdraw(index);
+            if !planted!("cancelled call stays in line") {
+                self.withdraw(index);
+            }
             self.settle(index, State::Cancelled, Verdict::Decided(reason), effects);
             answer
         }
@@ -83,7 +87,8 @@ impl Engine {
                 continue;
             };
             let (state, started) = (call.state, call.started);
-            if state == State::Leased {
+            if planted!("expired calls start") && state == State::Ready {
+            } else if state == State::Leased {
                 self.stop(due.index, State::Expired, Reason::ExpiredRunning, effects);
             } else {
                 let queued = if started == 0 { Reason::ExpiredQueued } else { Reason::ExpiredRetrying };

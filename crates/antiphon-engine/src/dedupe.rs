@@ -1,5 +1,6 @@
 //! Idempotency keys: which call a key of a procedure stands for.
 
+use crate::planted::planted;
 use antiphon_protocol::Key;
 use hashbrown::{DefaultHashBuilder, HashMap};
 
@@ -12,7 +13,9 @@ pub(crate) struct Keyed {
 impl Keyed {
     /// The call that the key of this procedure stands for.
     pub fn find(&self, procedure: u32, key: &Key) -> Option<u32> {
-        self.calls.get(&(procedure, key.clone())).copied()
+        let any = |((_, other), call): (&(u32, Key), &u32)| (other == key).then_some(*call);
+        let elsewhere = if planted!("keys of all procedures are one") { self.calls.iter().find_map(any) } else { None };
+        elsewhere.or_else(|| self.calls.get(&(procedure, key.clone())).copied())
     }
 
     pub fn insert(&mut self, procedure: u32, key: Key, call: u32) {

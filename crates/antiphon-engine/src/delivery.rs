@@ -4,8 +4,9 @@
 use crate::Engine;
 use crate::call::gate_of;
 use crate::call::{DELIVERED, NONE, OUTSTANDING, Watcher};
-use crate::effect::Effects;
+use crate::effect::{Effects, Gate};
 use crate::inbox::{Inbox, InboxKey};
+use crate::planted::planted;
 use crate::session::Leftover;
 use alloc::vec::Vec;
 
@@ -78,11 +79,15 @@ impl Engine {
             call.set(DELIVERED, true);
         }
         let call = self.calls.get(index);
-        effects.emit(gate_of(call), self.outcome_for(index, peer, call.tag));
+        let gate = if planted!("outcome before fsync") { Gate::Open } else { gate_of(call) };
+        effects.emit(gate, self.outcome_for(index, peer, call.tag));
     }
 
     /// Whatever the inbox has not acknowledged is delivered again, in the order it settled, a few at a time.
     pub(crate) fn redeliver(&mut self, place: u32) {
+        if planted!("outcomes not delivered again") {
+            return;
+        }
         let Some(inbox) = self.inboxes.get_mut(place) else { return };
         inbox.in_flight = 0;
         inbox.in_flight_bytes = 0;

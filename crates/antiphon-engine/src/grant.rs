@@ -2,6 +2,7 @@
 
 use crate::call::{DURABLE, NONE, SUSPECT};
 use crate::effect::{Body, Effect, Effects, Gate, Grant, Role, Urgency};
+use crate::planted::planted;
 use crate::record::Record;
 use crate::{Engine, Now};
 use antiphon_protocol::{LeaseTag, State};
@@ -10,7 +11,7 @@ impl Engine {
     pub(crate) fn grant(&mut self, index: u32, place: u32, effects: &mut impl Effects) {
         let Now { monotonic_ms, wall_ms } = self.now;
         let token = self.next_token();
-        let ends_ms = monotonic_ms + u64::from(self.limits.lease_ms);
+        let ends_ms = monotonic_ms + u64::from(self.limits.lease_ms) / if planted!("leases end early") { 2 } else { 1 };
         let kept = self.routes.get(self.calls.get(index).route);
         let (procedure, slots) = (kept.procedure, u32::from(kept.route.slots.max(1)));
         self.end_wait(index);
@@ -35,7 +36,7 @@ impl Engine {
         worker.leases.push(lease);
         let call = self.calls.get_mut(index);
         call.lease = lease;
-        if call.has(SUSPECT) {
+        if call.has(SUSPECT) && !planted!("suspects run together") {
             worker.suspect = lease;
         }
         self.counters.leased += 1;
@@ -52,7 +53,7 @@ impl Engine {
     /// it does may be done again anyway. Everything else waits for its cause and for the lease's own record.
     fn gate_of_grant(&self, index: u32, offered_idempotent: bool) -> Gate {
         let call = self.calls.get(index);
-        if !call.has(DURABLE) {
+        if !call.has(DURABLE) || planted!("lease leaves unrecorded") {
             return Gate::Open;
         }
         let first = call.started == 1 && call.failed == 0 && !call.has(SUSPECT);
@@ -63,8 +64,11 @@ impl Engine {
                 && extra.serial.is_none()
                 && extra.ties.as_ref().is_none_or(|ties| ties.cause.is_none())
         });
-        let idempotent = self.routes.get(call.route).route.idempotent && offered_idempotent;
-        if first && plain && idempotent { Gate::Open } else { Gate::Recorded }
+        let route = &self.routes.get(call.route).route;
+        let harmless = route.idempotent
+            && offered_idempotent
+            && (!route.at_most_once || planted!("at most once leaves before its record"));
+        if first && plain && harmless { Gate::Open } else { Gate::Recorded }
     }
 
     pub(crate) fn record_lease(&mut self, lease: u32, urgency: Urgency, effects: &mut impl Effects) {

@@ -3,6 +3,7 @@
 
 use crate::call::NONE;
 use crate::parking::Parking;
+use crate::planted::planted;
 use alloc::vec::Vec;
 use antiphon_protocol::{CallId, LeaseTag};
 
@@ -116,7 +117,10 @@ impl Leases {
 
     /// The lease that this tag names, if it is current: invariants 2 and 3 hang on this comparison.
     pub fn current(&self, tag: LeaseTag) -> Option<&Lease> {
-        self.slots.get(tag.slot as usize).and_then(Option::as_ref).filter(|lease| lease.token == tag.token)
+        self.slots
+            .get(tag.slot as usize)
+            .and_then(Option::as_ref)
+            .filter(|lease| lease.token == tag.token || planted!("stale token accepted"))
     }
 
     pub fn tag(&self, index: u32) -> LeaseTag {

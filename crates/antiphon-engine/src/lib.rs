@@ -33,6 +33,7 @@ mod limits;
 mod look;
 mod meter;
 mod parking;
+mod planted;
 mod procedure;
 mod queue;
 mod record;

@@ -5,6 +5,7 @@ use crate::callback::Planned;
 use crate::effect::{Body, Effects, Handle, Role, Told, Urgency};
 use crate::group::Children;
 use crate::inbox::InboxKey;
+use crate::planted::planted;
 use crate::record::{Progress, Record, Settled, Submitted};
 use crate::tail::Ties;
 use crate::{Engine, Limits, Now};
@@ -292,7 +293,7 @@ impl Replay {
         }
         call.at_ms = due_ms;
         call.started = progress.started;
-        call.failed = progress.failed;
+        call.failed = if planted!("failed attempt forgotten by a restart") { 0 } else { progress.failed };
         call.lost = progress.lost;
         call.set(SUSPECT, progress.suspect);
         self.leases.remove(&index);
@@ -435,9 +436,11 @@ impl Replay {
         engine.hold_key(index);
         engine.count_tied(index);
         let late = engine.joins_late(index);
-        let deadline_ms = engine.monotonic_of(deadline_ms);
+        let deadline_ms =
+            engine.monotonic_of(if planted!("deadline forgotten by a restart") { 0 } else { deadline_ms });
         let held = self.leases.remove(&index);
-        let due_ms = if held.is_some() { 0 } else { engine.monotonic_of(at_ms) };
+        let due_ms =
+            if held.is_some() || planted!("delay forgotten by a restart") { 0 } else { engine.monotonic_of(at_ms) };
         let now_ms = engine.now.monotonic_ms;
         let call = engine.calls.get_mut(index);
         call.deadline_ms = deadline_ms;
@@ -489,7 +492,7 @@ impl Replay {
         let engine = &mut self.engine;
         let old = engine.started;
         if old != Handle::NONE {
-            engine.epoch = Epoch(engine.epoch.0 + 1);
+            engine.epoch = Epoch(engine.epoch.0 + u32::from(!planted!("tokens start anew after a restart")));
         }
         if engine.limits.durable {
             let record = Record::Started { epoch: engine.epoch, wall_ms: engine.now.wall_ms };
@@ -515,7 +518,8 @@ impl Engine {
 
     /// A lease from before the restart is held for its worker to come back to.
     fn hold_over(&mut self, index: u32, held: HeldOver) {
-        let ends_ms = self.now.monotonic_ms + u64::from(self.limits.lease_ms);
+        let ends_ms =
+            self.now.monotonic_ms + if planted!("restart ends leases") { 1 } else { self.limits.lease_ms.into() };
         let procedure = self.procedure_of(index);
         if !self.leases.restore(held.lease.slot, index, held.lease.token, ends_ms, held.attempt) {
             // Two records claim the same place: neither worker can be told apart, so the call goes back.

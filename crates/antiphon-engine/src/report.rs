@@ -6,6 +6,7 @@ use crate::call::{Attempt, DURABLE, NONE, OUTSTANDING, OVERDUE, SUSPECT};
 use crate::effect::{Body, Effect, Effects, Gate, Handle, Peer, Reason, Role, Urgency};
 use crate::limits::{HISTORY_MAX, HISTORY_TEXT_MAX};
 use crate::parking::Parking;
+use crate::planted::planted;
 use crate::record::{Progress, Record};
 use crate::session::Leftover;
 use crate::settle::Verdict;
@@ -87,7 +88,7 @@ impl Engine {
         };
         let index = self.leases.get(lease).call;
         let worker = self.leases.get(lease).worker;
-        let gate = gate_of(self.calls.get(index));
+        let gate = if planted!("report answered before fsync") { Gate::Open } else { gate_of(self.calls.get(index)) };
         if self.calls.get(index).state.is_settled() {
             return self.stopped(lease, peer, tag, end, effects);
         }
@@ -162,7 +163,7 @@ impl Engine {
             End::Release | End::Stop => {
                 self.end_lease(lease);
                 let call = self.calls.get_mut(index);
-                call.started -= 1;
+                call.started -= u16::from(!planted!("release costs an attempt"));
                 self.return_call(index, self.now.monotonic_ms, None, recorded, effects);
             }
         }
@@ -178,7 +179,8 @@ impl Engine {
         call.failed = call.failed.saturating_add(1);
         let failed = call.failed;
         let route = &self.routes.get(self.calls.get(index).route).route;
-        if failed >= route.attempts || self.runs_once(index) {
+        if failed >= route.attempts.saturating_add(u16::from(planted!("one attempt too many"))) || self.runs_once(index)
+        {
             return self.settle(index, State::Dead, Verdict::Told(bytes), effects);
         }
         let bound_ms = route.backoff.bound_ms(failed);
@@ -309,7 +311,7 @@ impl Engine {
             return effects.emit(Gate::Open, Effect::Stale { peer, lease: tag });
         };
         let ends_ms = self.now.monotonic_ms + u64::from(self.limits.lease_ms);
-        self.leases.extend(lease, ends_ms);
+        self.leases.extend(lease, if planted!("extension lost") { self.now.monotonic_ms + 1 } else { ends_ms });
         let it = self.leases.get(lease);
         let call = self.calls.get(it.call);
         // An eager lease that lasts gets its record now, so that a restart of the broker does not cut it short.
@@ -321,7 +323,7 @@ impl Engine {
     pub(crate) fn expire_leases(&mut self, budget: u32, effects: &mut impl Effects) {
         for _ in 0..budget {
             match self.leases.first() {
-                Some((index, ends_ms)) if ends_ms <= self.now.monotonic_ms => {
+                Some((index, ends_ms)) if ends_ms <= self.now.monotonic_ms && !planted!("leases never end") => {
                     let worker = self.leases.get(index).worker;
                     if !self.leases.get(index).crowded
                         && let Some(worker) = self.workers.get(worker)
@@ -342,7 +344,7 @@ impl Engine {
         let suspects = held.iter().filter(|lease| suspect(self, **lease)).count();
         for lease in held {
             let alone = held.len() == 1 || (suspects == 1 && suspect(self, *lease));
-            if !alone {
+            if !alone && !planted!("innocent calls suspected") {
                 self.leases.get_mut(*lease).crowded = true;
             }
         }
@@ -355,7 +357,8 @@ impl Engine {
         }
         let lease = tag.slot;
         let it = self.leases.get(lease);
-        let (index, counted, orphan) = (it.call, !it.crowded && !it.orphan, it.orphan);
+        let (index, counted, orphan) =
+            (it.call, !it.crowded && (!it.orphan || planted!("restart counts against calls")), it.orphan);
         if let Some(peer) = self.workers.get(it.worker).and_then(|worker| worker.peer) {
             effects.emit(Gate::Open, Effect::Stale { peer, lease: tag });
         }
@@ -366,14 +369,14 @@ impl Engine {
         let text = if orphan { "the broker restarted and the worker did not come back" } else { "the lease was lost" };
         let ended = self.note_attempt(lease, index, Code::Unavailable, text, true);
         self.end_lease(lease);
-        let at_most_once = self.runs_once(index);
+        let at_most_once = self.runs_once(index) && !planted!("at most once leased again");
         let call = self.calls.get_mut(index);
         call.set(SUSPECT, !orphan || call.has(SUSPECT));
         call.lost = call.lost.saturating_add(u8::from(counted));
         let lost = call.lost;
         if at_most_once {
             self.settle(index, State::Dead, Verdict::Decided(Reason::AtMostOnceLost), effects);
-        } else if lost >= self.limits.lost_leases_max {
+        } else if lost >= self.limits.lost_leases_max && !planted!("limit of lost leases ignored") {
             self.settle(index, State::Dead, Verdict::Decided(Reason::LostLeases), effects);
         } else {
             self.return_call(index, self.now.monotonic_ms, Some(ended), true, effects);

@@ -5,6 +5,7 @@ use crate::Engine;
 use crate::call::{ACKNOWLEDGED, COLD, DURABLE, NONE, OUTSTANDING, OVERDUE};
 use crate::effect::{Body, Effects, Gate, Handle, Role, Urgency};
 use crate::limits::OUTCOME_OVERHEAD_BYTES;
+use crate::planted::planted;
 use crate::record::Record;
 use crate::tail::Ties;
 use alloc::boxed::Box;
@@ -53,7 +54,12 @@ impl Engine {
         let limit = self.procedures.get(procedure).terms.dead_letters_max;
         while left > 0 {
             let it = self.procedures.get_mut(procedure);
-            if u64::from(it.dead_kept) <= limit {
+            if (if planted!("young dead letters evicted") {
+                it.counts.get(State::Dead as usize).copied().unwrap_or(0)
+            } else {
+                it.dead_kept.into()
+            }) <= limit
+            {
                 break;
             }
             let Some((index, generation)) = it.dead.pop_front() else { break };
@@ -85,7 +91,11 @@ impl Engine {
             let procedure = self.procedure_of(index);
             self.procedures.get_mut(procedure).dead_kept -= 1;
         }
-        match self.calls.live(index, generation).map(|call| call.has(OUTSTANDING)) {
+        match self
+            .calls
+            .live(index, generation)
+            .map(|call| call.has(OUTSTANDING) && !planted!("unacknowledged outcome evicted"))
+        {
             Some(true) => {
                 if self.counts_bytes(index) {
                     let bytes = self.calls.get(index).bytes;
@@ -146,7 +156,7 @@ impl Engine {
         if let Some((key, _)) = key {
             self.keyed.remove(procedure, &key, index);
         }
-        if self.calls.get(index).has(COLD) {
+        if self.calls.get(index).has(COLD) && !planted!("no word left of forgotten calls") {
             effects.entomb(id);
         }
         if !self.is_private(index) {
@@ -241,7 +251,7 @@ impl Engine {
             return false;
         }
         let call = self.calls.get(index);
-        if call.has(DURABLE) {
+        if call.has(DURABLE) && !planted!("purge not recorded") {
             let handle = call.handle;
             effects.record(&Record::Forgotten { id }, Body::None, Role::Delta(handle), Urgency::Now);
         }

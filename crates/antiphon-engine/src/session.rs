@@ -6,6 +6,7 @@ use crate::call::{ACKNOWLEDGED, DELIVERED, DURABLE, NONE, OUTSTANDING, OVERDUE, 
 use crate::effect::{Body, Effect, Effects, Gate, Peer, Refusal, Role, Urgency};
 use crate::inbox::InboxKey;
 use crate::limits::SLOTS_MAX;
+use crate::planted::planted;
 use crate::record::Record;
 use crate::worker::Offered;
 use antiphon_protocol::{CallId, LeaseTag, Name, Offer, Schema, State, Tag};
@@ -100,7 +101,7 @@ impl Engine {
         worker.offers = offers;
         worker.labels.clone_from(&offer.labels);
         worker.labels.sort_unstable();
-        worker.slots = offer.slots.min(SLOTS_MAX);
+        worker.slots = offer.slots.min(SLOTS_MAX) + u32::from(planted!("one slot too many"));
         worker.credit = 0;
         worker.draining = false;
         self.count_slots(place, true);
@@ -136,7 +137,10 @@ impl Engine {
             let index = held.lease.slot;
             let procedure = self.procedure_of(self.leases.get(index).call);
             let offered = self.workers.get(place).and_then(|worker| worker.offered(procedure)).map(|(at, _)| at);
-            self.leases.extend(index, ends_ms);
+            self.leases.extend(
+                index,
+                if planted!("returning worker not given time") { self.now.monotonic_ms } else { ends_ms },
+            );
             let lease = self.leases.get_mut(index);
             lease.orphan = false;
             lease.crowded = false;
@@ -146,7 +150,7 @@ impl Engine {
         let Some(worker) = self.workers.get(place) else { return kept };
         for index in &worker.leases {
             let tag = self.leases.tag(*index);
-            if !kept.contains(&tag) {
+            if !kept.contains(&tag) && !planted!("leases of a returning worker leak") {
                 self.leases.get_mut(*index).crowded = true;
                 self.leftovers.push_back(Leftover::Lease(tag));
             }

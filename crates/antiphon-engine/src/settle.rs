@@ -4,6 +4,7 @@ use crate::Engine;
 use crate::call::gate_of;
 use crate::call::{AWAITED, DURABLE, NONE};
 use crate::effect::{Body, Effect, Effects, Ending, Gate, Handle, Peer, Reason, Role, Urgency};
+use crate::planted::planted;
 use crate::record::{Record, Settled, Submitted};
 use crate::tail::Ties;
 use alloc::borrow::Cow;
@@ -70,16 +71,20 @@ impl Engine {
             Verdict::Decided(_) => Body::None,
         };
         let told = body != Body::None;
-        let handle = if self.calls.get(index).has(DURABLE) {
-            let mut settled = self.settled(index);
-            // Callbacks that a crash cuts off behind this record are made again from it.
-            settled.ties.made = false;
-            effects.record(&Record::Settled(Cow::Owned(settled)), body, Role::Base, Urgency::Now)
-        } else if told {
-            effects.store(body)
-        } else {
-            Handle::NONE
-        };
+        let handle =
+            if self.calls.get(index).has(DURABLE) && !(planted!("cancellation not recorded") && body == Body::None) {
+                let mut settled = self.settled(index);
+                // Callbacks that a crash cuts off behind this record are made again from it.
+                settled.ties.made = false;
+                if planted!("settled twice") {
+                    effects.record(&Record::Settled(Cow::Owned(settled.clone())), Body::None, Role::Base, Urgency::Now);
+                }
+                effects.record(&Record::Settled(Cow::Owned(settled)), body, Role::Base, Urgency::Now)
+            } else if told {
+                effects.store(body)
+            } else {
+                Handle::NONE
+            };
         if dead {
             self.calls.extra_mut(index).arguments = old;
         } else {
@@ -133,7 +138,7 @@ impl Engine {
             due_ms: if later { self.wall_of(call.at_ms) } else { 0 },
             inbox: self.inboxes.get(call.inbox).map(|inbox| (inbox.key.clone(), call.tag)),
             bytes: call.bytes,
-            key: extra.and_then(|extra| extra.key.clone()),
+            key: extra.and_then(|extra| extra.key.clone()).filter(|_| !planted!("key lost with the settlement")),
             revives: extra.and_then(|extra| extra.revives),
             progress: self.progress(index),
             history: extra.map_or_else(Vec::new, |extra| extra.history.clone()),

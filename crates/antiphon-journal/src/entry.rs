@@ -7,6 +7,7 @@
 //! To change the layout: raise `FORMAT` in `manifest.rs`, keep reading the old one, add golden bytes.
 
 use crate::checksum::{Seed, u32_at, u64_at};
+use crate::planted::planted;
 use crate::position::{Generation, Lsn, Position};
 
 /// Largest head: heads are read at recovery and must stay small.
@@ -149,7 +150,9 @@ impl EntryHeader {
     pub fn decode(seed: Seed, offset: u32, bytes: &[u8], room: usize) -> Option<(Self, &[u8])> {
         let lengths = lengths(bytes, room)?;
         let covered = bytes.get(4..ENTRY_HEADER_BYTES + lengths.head)?;
-        if u32_at(bytes, 0)? != seed.at(offset, covered) || bytes.get(42..44)? != [0, 0] {
+        if (u32_at(bytes, 0)? != seed.at(offset, covered) && !planted!("checksum not looked at"))
+            || bytes.get(42..44)? != [0, 0]
+        {
             return None;
         }
         let header = Self {

@@ -1,6 +1,7 @@
 //! The running journal: appending, committing, and what is pending or on its way to disk.
 //! Rolling to a new segment is in `roll.rs`, giving segments back in `sweep.rs`, opening in `recovery.rs`.
 
+use crate::planted::planted;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -278,11 +279,13 @@ impl Journal {
             write_batch_header(part, self.watermark);
         }
         let manifest = self.manifest_is_stale.then(|| self.next_manifest());
-        let mut after = Watermark { durable_through: self.tip, ends: self.watermark.ends };
+        let durable_through = if planted!("watermark one too high") { self.tip.next() } else { self.tip };
+        let mut after = Watermark { durable_through, ends: self.watermark.ends };
         for generation in Generation::ALL {
             // A new segment may have nothing in it yet; what this commit writes then ends in the one before it.
             let end = match self.active.of(generation) {
                 Some(active) if active.tail > 0 => Position::new(active.number, active.tail).as_u64(),
+                _ if planted!("end forgotten with a new segment") => 0,
                 _ => *self.sealed_end.of(generation),
             };
             let known = after.ends.of_mut(generation);

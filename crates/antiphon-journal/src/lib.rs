@@ -22,6 +22,7 @@ mod journal;
 mod layout;
 mod manifest;
 mod options;
+mod planted;
 mod position;
 mod reader;
 mod recovery;

@@ -1,6 +1,7 @@
 //! Rolling: seals the active segment of a generation and begins the next one. Also the manifest, which is
 //! the record of it. Where free files come from is `space.rs`'s business.
 
+use crate::planted::planted;
 use std::io;
 use std::sync::Arc;
 
@@ -72,7 +73,11 @@ impl Journal {
 
     /// Ends the active segment behind its last entry and writes its index there, in the pending batch.
     fn seal(&mut self, generation: Generation) {
-        if self.open_part.of(generation).is_none() && self.active.of(generation).is_some() {
+        let empty = self.active.of(generation).as_ref().is_none_or(|active| active.tail == 0);
+        if self.open_part.of(generation).is_none()
+            && self.active.of(generation).is_some()
+            && !(empty && planted!("empty segment without an end"))
+        {
             // The index needs a part to travel in; an empty batch carries the newest watermark as well. A segment that
             // took no entry needs an end too: without one it would be listed as active.
             self.open_part(generation, self.tip.next());

@@ -5,6 +5,7 @@
 //! 0 "ANTIPHON"  8 version  9 generation  10 zero  12 segment  16 file  20 length  24 broker id  40 zero  60 crc
 //! ```
 
+use crate::planted::planted;
 use std::sync::Arc;
 
 use crate::checksum::{Seed, u32_at};
@@ -140,6 +141,8 @@ impl Segment {
 
     /// Nothing in it can be needed, whatever it says.
     pub fn is_dead(&self) -> bool {
-        self.state == SegmentState::Sealed && self.bases.live == 0 && self.pinned.live == 0
+        self.state == SegmentState::Sealed
+            && (self.bases.live == 0 || planted!("segment recycled while it is needed"))
+            && self.pinned.live == 0
     }
 }

@@ -1,6 +1,7 @@
 //! Giving segments back: what lives in each, which one is worth emptying, and when its file is free.
 //! Which entries survive a sweep is the owner's decision.
 
+use crate::planted::planted;
 use std::sync::Arc;
 
 use crate::entry::Role;
@@ -261,7 +262,7 @@ impl Journal {
     /// Takes the segments whose end is decided and durable out of the journal; the next manifest leaves them out.
     pub(crate) fn take_retired(&mut self) -> Vec<Arc<SegmentFile>> {
         let durable = self.durable();
-        let is_ready = |s: &Segment| matches!(s.state, SegmentState::Retiring { after } if after <= durable);
+        let is_ready = |s: &Segment| matches!(s.state, SegmentState::Retiring { after } if after <= durable || planted!("segment recycled before its copies are durable"));
         let retired: Vec<_> = self.segments.extract_if(.., |_, s| is_ready(s)).map(|(_, s)| s.file).collect();
         self.manifest_is_stale |= !retired.is_empty();
         retired

@@ -21,6 +21,7 @@ mod generator;
 mod history;
 mod link;
 mod model;
+mod planted;
 mod random;
 mod run;
 mod shrink;
@@ -32,6 +33,9 @@ pub use action::{Action, Client, How, Shape, Want};
 pub use batch::{Batch, batch};
 pub use coverage::Coverage;
 pub use disk::{DiskFault, Op};
+pub use planted::BUGS;
+#[cfg(planting)]
+pub use planted::{Caught, hunt};
 pub use random::Fingerprint;
 pub use run::{EVENTS, Ran, replay, run};
 pub use shrink::{Shrunk, shrink};

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: antiphon-sim <what>
   seeds [--from S] [--count N] [--events E] [--threads T]   run seeds; fails when a judge finds something, when a run is
                                                             not the same twice, or when the batch proves too little
+  planted [--seeds N] [--threads T]                         switch each planted bug on and run seeds until one shows it;
+                                                            fails when one is not found. Needs a build with --cfg planting
   seed S [--events E] [--keep 1,2,3]                        run one seed, or only those of its events, and say what happens";
 
 fn main() -> ExitCode {
@@ -16,6 +18,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
         ["seeds", options @ ..] => seeds(options),
+        ["planted", options @ ..] => planted(options),
         ["seed", seed, options @ ..] => one(seed, options),
         _ => Err(anyhow::anyhow!(USAGE)),
     };
@@ -60,6 +63,29 @@ fn seeds(options: &[&str]) -> anyhow::Result<()> {
         bail!("{failed} seeds failed, {differed} were not the same twice, {} gaps", gaps.len());
     }
     Ok(())
+}
+
+#[cfg(not(planting))]
+fn planted(_options: &[&str]) -> anyhow::Result<()> {
+    bail!("this build has no planted bugs: build with RUSTFLAGS=\"--cfg planting\", in a target directory of its own")
+}
+
+#[cfg(planting)]
+fn planted(options: &[&str]) -> anyhow::Result<()> {
+    let (seeds, threads) = (number(options, "--seeds", 1_000)?, number(options, "--threads", 2)?);
+    let caught = antiphon_sim::hunt(antiphon_sim::BUGS, seeds, EVENTS, threads as usize);
+    let mut missed = Vec::new();
+    for one in &caught {
+        match &one.by {
+            Some((seed, found)) => {
+                println!("{}: seed {seed}: {}", one.bug, found.chars().take(160).collect::<String>());
+            }
+            None => missed.push(one.bug),
+        }
+    }
+    let tried: u64 = caught.iter().map(|one| one.seeds).sum();
+    println!("{} of {} planted bugs found, in {tried} seeds", caught.len() - missed.len(), caught.len());
+    if missed.is_empty() { Ok(()) } else { bail!("not found in {seeds} seeds: {}", missed.join(", ")) }
 }
 
 fn report(coverage: &Coverage, twice: u64, seconds: u64) {

@@ -32,6 +32,18 @@ const MOUNTS: &[&str] = &["mount", "umount", "losetup", "mkfs.ext4", "python3"];
 /// appended to it.
 pub const LAYERS: &[Layer] = &[
     Layer {
+        name: "simulator",
+        cargo: "run --profile prove -p antiphon-sim -- seeds",
+        amount: ["--count 2000", "--count 20000"],
+        needs: &[],
+    },
+    Layer {
+        name: "planted bugs",
+        cargo: "run --profile prove -p antiphon-sim -- planted",
+        amount: ["RUSTFLAGS=--cfg planting", "RUSTFLAGS=--cfg planting"],
+        needs: &[],
+    },
+    Layer {
         name: "journal: every crash",
         cargo: "test --release -p antiphon-journal --test it exhaustive -- --nocapture",
         amount: ["ANTIPHON_PROVE_OPERATIONS=1", "ANTIPHON_PROVE_OPERATIONS=3"],
@@ -133,9 +145,11 @@ impl Layer {
                 (None, None) => (),
             }
         }
-        if settings.iter().any(|(name, _)| name == "RUSTFLAGS") {
+        let flags =
+            settings.iter().find(|(name, _)| name == "RUSTFLAGS").and_then(|(_, flags)| flags.rsplit(' ').next());
+        if let Some(flag) = flags {
             // Other flags are another build: they must not throw away the ordinary one.
-            command.env("CARGO_TARGET_DIR", super::layer::target(root).join("shuttle"));
+            command.env("CARGO_TARGET_DIR", super::layer::target(root).join(flag));
         }
         command.envs(settings);
         command

@@ -11,5 +11,6 @@ mod format;
 #[cfg(shuttle)]
 mod orders;
 mod recycling;
+mod rolling;
 mod smoke;
 mod world;

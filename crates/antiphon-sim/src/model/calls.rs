@@ -77,6 +77,8 @@ pub(crate) struct Known {
     pub outcome: Option<Outcome>,
     pub settled_wall_ms: u64,
     pub acknowledged: bool,
+    /// A dead letter that is one too many: it is kept only for its inbox.
+    pub evicted: bool,
     pub revives: bool,
     /// Since the last thing that is known to be on disk.
     pub marks: Vec<Mark>,
@@ -199,6 +201,7 @@ impl Model {
             outcome: None,
             settled_wall_ms: 0,
             acknowledged: false,
+            evicted: false,
             revives: false,
             marks: Vec::new(),
             floor: None,
@@ -272,6 +275,7 @@ impl Model {
         let inbox = self.callers.get(&peer).map_or(0, |caller| self.in_inbox(&caller.inbox));
         self.full
             || submission.resent
+            || submission.call.deadline_ms != 0
             || (keyed && self.keys.len() >= self.limits.keys_max as usize)
             || self.ever_in_inbox(peer) >= self.limits.inbox_calls_max as usize
             || inbox >= self.limits.inbox_calls_max.min(self.limits.calls_max) as usize
@@ -346,10 +350,13 @@ impl Model {
         known.phase = Phase::Settled(state);
         known.settled_wall_ms = wall_ms;
         known.outcome = outcome;
+        known.evicted = false;
         known.mark();
         if known.lease.is_none() {
             self.open.remove(&id);
         }
+        self.evict_dead();
+        let Some(known) = self.calls.get_mut(&id) else { return };
         if known.started == 0
             && let Some(key) = known.key.take()
         {

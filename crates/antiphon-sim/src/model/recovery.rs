@@ -39,6 +39,8 @@ impl Model {
             self.recover_one(engine, audit, id);
         }
         self.rebuild_keys();
+        self.calls.values_mut().for_each(|known| known.evicted = false);
+        self.evict_dead();
         self.compare(engine);
     }
 
@@ -76,7 +78,7 @@ impl Model {
         if let Some(wrong) = cannot_be(known, &status) {
             self.blame(format!("after recovery call {id} is {}, {} attempts: {wrong}", status.state, status.attempts));
         }
-        if let Some(wrong) = self.deadline_moved(id, &status) {
+        for wrong in [self.deadline_moved(id, &status), self.delay_lost(id, &status)].into_iter().flatten() {
             self.blame(wrong);
         }
         self.adopt(id, &status, audit);
@@ -151,6 +153,19 @@ impl Model {
         let right =
             (least..=most).contains(&status.deadline_ms) || (passed && status.deadline_ms <= self.now.wall_ms + 1);
         (!right).then(|| format!("after recovery call {id} has its deadline at {}, not {least}", status.deadline_ms))
+    }
+
+    /// What was to wait still does, by the wall clock.
+    fn delay_lost(&self, id: CallId, status: &CallStatus) -> Option<String> {
+        let known = self.calls.get(&id)?;
+        let waits = |mark: &super::calls::Mark| match mark.phase {
+            Phase::Scheduled(due_ms) => Some(due_ms + known.offsets.0),
+            _ => None,
+        };
+        let possible = known.marks.get(known.floor.unwrap_or(0)..).unwrap_or_default();
+        let due_ms = possible.iter().map(waits).collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        let early = status.state == State::Ready && due_ms > self.now.wall_ms;
+        early.then(|| format!("after recovery call {id} is ready {} ms early", due_ms - self.now.wall_ms))
     }
 
     fn rebuild_keys(&mut self) {

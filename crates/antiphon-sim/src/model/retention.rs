@@ -44,16 +44,38 @@ impl Model {
         }
         let age_ms = self.now.wall_ms.saturating_sub(known.settled_wall_ms);
         if known.phase == Phase::Settled(State::Dead) && known.durable {
-            // One that its inbox still needed when there were too many goes when that has it, however few are left.
-            let buried = self.graveyard.values().filter(|known| known.phase == Phase::Settled(State::Dead)).count();
-            let few = self.dead_letters().count() + buried <= self.limits.dead_letters_max as usize;
-            return (age_ms < self.limits.dead_letter_ms && few).then_some("it is a young dead letter");
+            return (age_ms < self.limits.dead_letter_ms && !known.evicted).then_some("it is a young dead letter");
         }
         if known.key.is_some() {
             return (age_ms < self.limits.idempotency_ms).then_some("its key is within its window");
         }
         let roomy = self.limits.outcome_bytes > 1 << 20;
         (age_ms < self.limits.outcome_ms && roomy).then_some("its outcome is within its retention")
+    }
+
+    /// Of each procedure's dead letters only so many are kept; which of two of the same instant goes, nobody says.
+    pub(super) fn evict_dead(&mut self) {
+        let most = self.limits.dead_letters_max as usize;
+        let kept = |known: &&Known| known.phase == Phase::Settled(State::Dead) && known.durable && !known.evicted;
+        let mut dead: Vec<_> = self.calls.values().filter(kept).collect();
+        dead.sort_by_key(|known| (known.route.procedure.clone(), known.settled_wall_ms));
+        let mut gone = Vec::new();
+        for of_one in dead.chunk_by(|a, b| a.route.procedure == b.route.procedure) {
+            let Some(last) = of_one.len().checked_sub(most + 1).and_then(|at| of_one.get(at)) else { continue };
+            let old = of_one.iter().filter(|known| known.settled_wall_ms <= last.settled_wall_ms);
+            gone.extend(old.map(|known| known.id));
+        }
+        for id in gone {
+            if let Some(known) = self.calls.get_mut(&id) {
+                known.evicted = true;
+            }
+        }
+    }
+
+    /// Outcomes that wait in named inboxes.
+    pub fn unread(&self) -> usize {
+        let named = |known: &&Known| known.inbox.as_ref().is_some_and(|inbox| inbox.starts_with("named"));
+        self.calls.values().filter(named).filter(|known| known.is_settled() && !known.acknowledged).count()
     }
 
     /// An operator purged a dead letter.

@@ -24,7 +24,7 @@ impl World {
         if !self.has_failed() && !self.is_settled() {
             let waiting = self.model.unsettled();
             let callers = self.callers.iter().filter(|caller| caller.waits()).count();
-            let detail = self.model.waiting();
+            let detail = format!("{} outcomes unread; {}", self.model.unread(), self.model.waiting());
             let broker = if self.broker.is_some() { "runs" } else { "does not run" };
             self.wrong.push(format!(
                 "after the faults {waiting} calls and {callers} callers wait for ever; the broker {broker}; {detail}"
@@ -36,7 +36,10 @@ impl World {
     }
 
     fn is_settled(&self) -> bool {
-        self.broker.is_some() && self.model.unsettled() == 0 && self.callers.iter().all(|caller| !caller.waits())
+        let read = self.model.unread() == 0;
+        read && self.broker.is_some()
+            && self.model.unsettled() == 0
+            && self.callers.iter().all(|caller| !caller.waits())
     }
 
     fn clients(&self) -> Vec<Client> {
