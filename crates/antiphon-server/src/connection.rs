@@ -31,7 +31,7 @@ pub(crate) struct Connection {
     pub(crate) role: Role,
     /// A caller's routes by the index that it gave; one that the engine refused keeps its reason.
     pub(crate) routes: Vec<Option<Result<RouteRef, Failure>>>,
-    /// The caller's id and session, for fencing.
+    /// The caller's id or the worker's incarnation, and the session, for fencing.
     pub(crate) session: Option<([u8; 16], u64)>,
     opened: Instant,
     heard: Instant,
@@ -58,8 +58,10 @@ pub(crate) enum Role {
     Caller {
         peer: PeerId,
     },
-    /// A worker that has not offered yet.
-    Applicant,
+    /// A worker that has not offered yet, with its session.
+    Applicant {
+        session: u64,
+    },
     Worker {
         peer: PeerId,
     },
@@ -74,12 +76,12 @@ impl Role {
     pub(crate) const fn peer(&self) -> Option<PeerId> {
         match self {
             Self::Caller { peer } | Self::Worker { peer } | Self::Fenced { peer } => Some(*peer),
-            Self::Stranger | Self::Applicant | Self::Inspector => None,
+            Self::Stranger | Self::Applicant { .. } | Self::Inspector => None,
         }
     }
 
     const fn is_greeting(&self) -> bool {
-        matches!(self, Self::Stranger | Self::Applicant)
+        matches!(self, Self::Stranger | Self::Applicant { .. })
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) struct Peers {
     pub(crate) dirty: Vec<usize>,
     /// Who waits for an answer, by ticket.
     asked: Slab<Asker>,
-    /// The newest session of each caller, and its connection.
+    /// The newest session of each caller and of each worker's incarnation, and its connection.
     sessions: FxHashMap<[u8; 16], (u64, usize)>,
     /// How many connections have not done their handshake.
     greeting: usize,
@@ -106,12 +106,12 @@ impl Peers {
         Some(connection)
     }
 
-    /// A caller's session begins; refused when a newer one is there.
-    pub(crate) fn begin_session(&mut self, caller: [u8; 16], session: u64, place: usize) -> Result<(), u64> {
-        match self.sessions.get(&caller) {
+    /// A caller's or worker's session begins; refused when a newer one is there.
+    pub(crate) fn begin_session(&mut self, peer: [u8; 16], session: u64, place: usize) -> Result<(), u64> {
+        match self.sessions.get(&peer) {
             Some((newest, _)) if *newest > session => Err(*newest),
             _ => {
-                self.sessions.insert(caller, (session, place));
+                self.sessions.insert(peer, (session, place));
                 Ok(())
             }
         }

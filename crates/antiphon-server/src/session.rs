@@ -98,9 +98,9 @@ impl Session<'_> {
                 }
                 _ => Err(FrameError::Field("first frame: a hello is expected").into()),
             },
-            Role::Applicant => match arrival {
+            Role::Applicant { session } => match arrival {
                 Arrival::Frame(Frame::Offer(offer)) => {
-                    self.offer(&offer);
+                    self.offer(&offer, session);
                     Ok(())
                 }
                 other => self.either(other),
@@ -236,7 +236,7 @@ impl Session<'_> {
             Ok(role) => {
                 let welcome = self.welcome(hello);
                 let payload_bytes_max = self.options.driver.payload_bytes_max;
-                if !matches!(role, Role::Applicant) {
+                if !matches!(role, Role::Applicant { .. }) {
                     self.peers.greeted();
                 }
                 if let Some(connection) = self.connection() {
@@ -266,7 +266,7 @@ impl Session<'_> {
         }
         match hello.role {
             antiphon_wire::Role::Caller => self.caller(hello),
-            antiphon_wire::Role::Worker => Ok(Role::Applicant),
+            antiphon_wire::Role::Worker => Ok(Role::Applicant { session: hello.session }),
             antiphon_wire::Role::Inspector => Ok(Role::Inspector),
         }
     }
@@ -290,7 +290,20 @@ impl Session<'_> {
         Ok(Role::Caller { peer })
     }
 
-    fn offer(&mut self, offer: &Offer) {
+    fn offer(&mut self, offer: &Offer, session: u64) {
+        // An offer that an old connection brings late must not take the leases' worker from its newer one.
+        let incarnation = offer.incarnation.0;
+        if let Err(newest) = self.peers.begin_session(incarnation, session, self.place) {
+            add(&self.counters.refused, 1);
+            let text = format!("session {session} is fenced by session {newest} of the same worker");
+            if let Some(connection) = self.connection() {
+                connection.end(Code::Aborted, true, &text);
+            }
+            return self.peers.touch(self.place);
+        }
+        if let Some(connection) = self.connection() {
+            connection.session = Some((incarnation, session));
+        }
         match self.driver.open_worker(offer) {
             Ok(peer) => {
                 self.peers.bind(peer, self.place);

@@ -32,7 +32,7 @@ pub struct Hello {
     pub auth: u8,
     /// 128 random bits that stay the same over reconnects: the caller's id; zeros for other roles.
     pub peer: [u8; 16],
-    /// Grows by one with every connection of the same peer; the newest fences the others.
+    /// Grows by one with every connection of the same caller or worker; the newest fences the others.
     pub session: u64,
     /// A caller's named inbox; none is the anonymous inbox of its id.
     pub inbox: Option<Name>,

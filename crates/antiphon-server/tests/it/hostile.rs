@@ -2,7 +2,7 @@
 
 use crate::world::{any_port, caller, connect, echo, options, random, reply, start, submission, worker};
 use antiphon_broker::{Event, Wants};
-use antiphon_protocol::{Code, Name, Route};
+use antiphon_protocol::{Code, IncarnationId, Name, Offer, OfferedProcedure, Route};
 use antiphon_server::{Address, Running, Server, ServerOptions};
 use antiphon_wire::{Arrival, Frame, Hello, Inbound, Outbound, Role};
 use std::time::Duration;
@@ -280,6 +280,33 @@ async fn a_newer_session_fences_the_older() {
     late.send().await;
     let refusal = late.heard().await;
     assert!(refusal.contains("Aborted") && refusal.contains("fenced by session 2"), "{refusal}");
+    new.outbound.ping(9);
+    new.send().await;
+    assert!(new.heard().await.contains("Pong(9)"));
+    server.stop().unwrap();
+}
+
+#[tokio::test]
+async fn an_offer_that_comes_late_does_not_fence_the_newer_session_of_its_worker() {
+    let server = start(options(None));
+    let offer = Offer {
+        incarnation: IncarnationId(random()),
+        name: Name::from_static("reconnecting"),
+        procedures: vec![OfferedProcedure { name: Name::from_static("test.echo"), idempotent: true, schema: None }],
+        slots: 1,
+        labels: Vec::new(),
+        held: Vec::new(),
+    };
+    let first = hello(Role::Worker);
+    let mut old = Raw::greet(&server, &first).await;
+    let mut new = Raw::greet(&server, &Hello { session: 2, ..first }).await;
+    new.outbound.offer(&offer);
+    new.send().await;
+    assert!(new.heard().await.contains("Up"));
+    old.outbound.offer(&offer);
+    old.send().await;
+    let goodbye = old.heard().await;
+    assert!(goodbye.contains("Aborted") && goodbye.contains("fenced by session 2"), "{goodbye}");
     new.outbound.ping(9);
     new.send().await;
     assert!(new.heard().await.contains("Pong(9)"));
