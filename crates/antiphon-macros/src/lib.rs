@@ -31,7 +31,7 @@ use proc_macro::TokenStream;
 /// - `attempts = 3`: how often it is tried, the first time included.
 /// - `attempt_timeout = "30s"`: bound on one attempt; units are `ms`, `s`, `m`, `h`.
 /// - `backoff = "200ms"`, `backoff_factor = 2.0`, `backoff_max = "1m"`: the waits before further attempts.
-/// - `name = "fib"`: what it is called behind the service's name.
+/// - `name = "rpc_queue"`: its whole name, instead of the service's and the method's: at a foreign broker, its queue's.
 /// - `raw`: its one parameter and its value are bytes as they are, `Bytes` or `Vec<u8>`.
 ///
 /// Arguments travel as null (no parameter), the value itself (one), or a map by name (two or more), where unknown

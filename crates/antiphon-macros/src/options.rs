@@ -19,7 +19,7 @@ pub struct Options {
     lane: Option<LitStr>,
     concurrency: Option<u32>,
     slots: Option<u8>,
-    /// The name behind the service's.
+    /// The whole name, instead of the service's and the method's.
     pub name: Option<LitStr>,
     /// Its parameter and value are bytes as they are.
     pub raw: Option<Span>,

@@ -56,9 +56,9 @@ impl Procedure {
         let (takes_context, parameters) = read_parameters(method)?;
         let (value, error) = read_result(&method.sig.output, method.sig.ident.span())?;
         let ident = method.sig.ident.clone();
-        let part = options.name.as_ref().map_or_else(|| plain(&ident), syn::LitStr::value);
+        let whole = options.name.as_ref().map(syn::LitStr::value);
         let procedure = Self {
-            name: format!("{service}.{part}"),
+            name: whole.unwrap_or_else(|| format!("{service}.{}", plain(&ident))),
             is_async: method.sig.asyncness.is_some(),
             takes_context,
             parameters,

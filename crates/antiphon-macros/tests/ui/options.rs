@@ -47,7 +47,7 @@ trait Named {
 #[antiphon::service]
 trait Twice {
     fn greet(&self) -> Result<String, Failure>;
-    #[procedure(name = "greet")]
+    #[procedure(name = "twice.greet")]
     fn welcome(&self) -> Result<String, Failure>;
 }
 

@@ -163,7 +163,7 @@ async fn options_of_a_procedure_are_those_of_its_calls() {
     assert_eq!((route.backoff.first_ms, route.backoff.factor_tenths, route.backoff.max_ms), (1, 15, 60_000));
     let once = HttpMathClient::ONCE;
     assert_eq!((once.name(), once.route().at_most_once, once.route().attempts), ("other.math.once", true, 1));
-    assert_eq!(MathClient::UPPER.name(), "math.shout");
+    assert_eq!(MathClient::UPPER.name(), "shout");
 }
 
 #[tokio::test]
