@@ -5,6 +5,7 @@
 //! `target/services/NODE/`, which is how `down` finds it, and nothing else is ever stopped.
 
 mod place;
+pub mod python;
 pub mod rabbitmq;
 
 pub use place::{Place, directory};

@@ -74,6 +74,7 @@ const ALLOWANCES: &[Allowance] = &[
     allow("message", "", "bench/peers/", "the peers' own word"),
     allow("ack", "", "bench/src/system.rs", "the settings of peers, in their words"),
     allow("task", "/task", "bench/src/cpu.rs", "Linux's directory of a process' threads"),
+    allow("correlation_id", "", "crates/antiphon-rabbitmq/", "AMQP's word, at its edge"),
     allow("message", "", "crates/antiphon-kafka/", "Kafka's word, at its edge"),
 ];
 

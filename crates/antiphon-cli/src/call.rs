@@ -315,6 +315,9 @@ async fn at(instant: Option<Instant>) {
 
 /// If no worker serves the procedure: that, with the name that was probably meant.
 async fn no_worker(connection: &Connection, procedure: &Name) -> Result<Option<String>, Ending> {
+    if !connection.lists_procedures() {
+        return Ok(None);
+    }
     let procedures = connection.procedures().await?;
     if procedures.iter().any(|known| known.procedure == *procedure && known.workers > 0) {
         return Ok(None);

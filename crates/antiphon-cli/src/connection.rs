@@ -1,7 +1,8 @@
 //! A connection to the broker that `--url` names, and what commands do with it: ask, submit, serve.
 
 use crate::ending::{Ending, REFUSED};
-use antiphon_broker::{Broker, Caller, Capabilities, Event, Inbox, Sink, Support, Worker};
+use crate::foreign;
+use antiphon_broker::{Broker, Caller, Capabilities, Event, Inbox, Questions, Sink, Support, Worker};
 use antiphon_embedded::{Embedded, EmbeddedOptions};
 use antiphon_protocol::{Answer, CallId, CallerId, Failure, Offer, ProcedureStatus, Query, defaults};
 use antiphon_wire::{Address, Remote, RemoteOptions};
@@ -24,6 +25,11 @@ impl Connection {
         if let Some(directory) = url.and_then(|url| url.strip_prefix("file:")) {
             let broker = Arc::new(open_directory(directory)?);
             return Ok(Self { broker, address: format!("file:{directory}") });
+        }
+        if let Some(url) = url
+            && let Some(broker) = foreign::open(url).await?
+        {
+            return Ok(Self { broker, address: foreign::shown(url) });
         }
         let address = address(url)?;
         let text = address.to_string();
@@ -62,6 +68,11 @@ impl Connection {
     pub async fn answer(&self, query: Query) -> Result<Answer, Ending> {
         let inspect = self.broker.inspect().ok_or_else(|| Ending::failed("this broker answers no questions"))?;
         inspect.ask(query).await.map_err(|failure| Ending::refused(&failure))
+    }
+
+    /// Whether the broker can be asked for its procedures and workers.
+    pub fn lists_procedures(&self) -> bool {
+        self.broker.capabilities().questions == Questions::All
     }
 
     /// All procedures that the broker knows.
@@ -137,7 +148,6 @@ fn address(url: Option<&str>) -> Result<Address, Ending> {
             "memory: is a broker inside one program: run `antiphon serve --memory`, and leave --url out",
         )),
         "antiphon+tls" => Err(Ending::usage(format!("{url}: TLS is not built in yet"))),
-        "amqp" | "amqps" | "kafka" => Err(Ending::usage(format!("{url}: this program was built without that broker"))),
         _ => url.parse().map_err(Ending::usage),
     }
 }

@@ -16,6 +16,7 @@ mod demo;
 mod emit;
 mod ending;
 mod explain;
+mod foreign;
 mod group;
 mod input;
 mod journal;

@@ -64,6 +64,12 @@ pub const ANCESTORS_MAX: u32 = 64;
 pub const PARKED_MAX: u32 = 1_000;
 /// How many calls a worker runs at a time.
 pub const SLOTS: u32 = 16;
+/// How often a foreign broker hands a call to a worker that goes without settling it, before the call is dead.
+pub const LOST_DELIVERIES_MAX: u32 = 10;
+/// How often RabbitMQ itself hands a call out before it dead-letters it, should no worker live long enough to do so.
+pub const DELIVERY_LIMIT: u32 = 20;
+/// How long RabbitMQ waits for a delivery to be settled, unless the URL says otherwise.
+pub const CONSUMER_TIMEOUT_MS: u64 = 30 * 60_000;
 /// Where a broker listens.
 pub const LISTEN: &str = "127.0.0.1:7400";
 /// Where a broker serves probes and metrics.

@@ -38,7 +38,7 @@ pub use inspect::{
     Answer, AttemptRecord, BrokerStatus, CallFilter, CallStatus, CallbackStatus, CancelAnswer, ChildStatus,
     GroupStatus, Knowledge, Measured, ProcedureStatus, Query, SUBSCRIPTIONS_MAX, WorkerStatus,
 };
-pub use name::{Key, Name, NameError};
+pub use name::{Key, NAME_BYTES_MAX, Name, NameError};
 pub use offer::{HeldLease, Offer, OfferedProcedure, Schema, SchemaParameter};
 pub use outcome::{Failure, Outcome, Settlement};
 pub use payload::{ContentType, Payload};

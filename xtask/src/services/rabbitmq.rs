@@ -149,7 +149,7 @@ impl Drop for Node {
     }
 }
 
-fn install_is_allowed() -> bool {
+pub(super) fn install_is_allowed() -> bool {
     let root = run(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
     root && Path::new("/usr/bin/apt-get").exists()
 }

@@ -8,6 +8,7 @@ mod disk;
 mod door;
 mod exec;
 mod explain;
+mod foreign;
 mod input;
 mod kill;
 mod lines;
