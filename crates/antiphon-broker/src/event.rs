@@ -1,6 +1,6 @@
 //! What a broker tells callers and workers.
 
-use antiphon_protocol::{CallId, CancelAnswer, Epoch, Failure, LeaseTag, Outcome, Payload, State, Tag};
+use antiphon_protocol::{CallId, CancelAnswer, Epoch, Failure, LeaseTag, Outcome, Payload, State, Tag, Topic};
 
 /// One thing a broker tells a sink.
 // Leases and outcomes are nearly all events there are: boxing them would cost an allocation per call.
@@ -61,6 +61,25 @@ pub enum Event {
         /// The tag under which it was asked.
         tag: Tag,
     },
+    /// To a caller that watches events: one that matches, in the order in which they were accepted.
+    Emitted {
+        /// The tag under which this caller watches.
+        tag: Tag,
+        /// The event.
+        emission: Emission,
+        /// Whether it ends this part: to hear of more, watch again after its number.
+        last: bool,
+    },
+    /// To a caller that watches events: this part is over without a last event, and to hear of more it watches again, after
+    /// this number.
+    Watched {
+        /// The tag under which it watched.
+        tag: Tag,
+        /// All events up to this number were looked at.
+        through: u64,
+        /// Why no more are told now, if something is wrong.
+        failure: Option<Failure>,
+    },
     /// To a worker: run this.
     Lease(Lease),
     /// To a worker: stop this attempt, then report [`antiphon_protocol::Settlement::Stop`] (or whatever it ended with).
@@ -113,6 +132,23 @@ pub struct Progress {
     /// Which attempt told it, counted from 1.
     pub attempt: u16,
     /// What it told.
+    pub payload: Payload,
+}
+
+/// An event, as whoever watches events hears it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Emission {
+    /// Its place among all events: strictly increasing, over restarts of a broker that journals, but with gaps.
+    pub number: u64,
+    /// Its id.
+    pub id: CallId,
+    /// What it is about.
+    pub topic: Topic,
+    /// When the broker accepted it, in milliseconds since 1970.
+    pub emitted_ms: u64,
+    /// Whether it is journaled.
+    pub durable: bool,
+    /// What it tells.
     pub payload: Payload,
 }
 

@@ -13,10 +13,10 @@ pub use capabilities::{
     Questions, Support,
 };
 pub use driver::Driver;
-pub use event::{Event, Lease, Progress};
+pub use event::{Emission, Event, Lease, Progress};
 
 use antiphon_protocol::{
-    Answer, Call, CallId, CallerId, Failure, LeaseTag, Name, Offer, Payload, Query, Settlement, Tag,
+    Answer, Call, CallId, CallerId, Failure, LeaseTag, Name, Offer, Pattern, Payload, Query, Settlement, Tag,
 };
 use std::future::Future;
 use std::pin::Pin;
@@ -79,6 +79,10 @@ pub trait Caller: Send + Sync {
     /// [`Event::ProgressEnded`]: asking once more when the outcome is there misses nothing. A broker without the
     /// capability tells nothing.
     fn follow(&self, _calls: &[(CallId, Tag, u64)]) {}
+
+    /// Asks for events, in the order in which they were accepted: as soon as some match, [`Event::Emitted`] for each of a
+    /// bounded number, the last of which says so; then ask again, after its number. So nobody is told faster than he reads. A broker without the capability tells nothing.
+    fn watch(&self, _watches: &[Watch]) {}
 }
 
 /// A worker's side. Dropping it closes the worker: what it holds is leased again as each call allows.
@@ -143,6 +147,23 @@ pub struct Submission {
     pub wants: Wants,
     /// Whether it was sent before, on a connection that broke: only then may the broker find it too old to say.
     pub resent: bool,
+}
+
+/// Which events a caller wants to hear of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Watch {
+    /// Echoed in what is told; a second watch under the same tag takes the place of the first.
+    pub tag: Tag,
+    /// Which topics.
+    pub pattern: Pattern,
+    /// After which number; 0 is from the oldest that is kept. [`Watch::FROM_NOW`] is answered at once, by the number of
+    /// the newest.
+    pub after: u64,
+}
+
+impl Watch {
+    /// After the newest event.
+    pub const FROM_NOW: u64 = u64::MAX;
 }
 
 /// What a caller waits for.

@@ -2,8 +2,8 @@
 
 use crate::output::{Color, Format};
 use crate::{
-    bench, call, callback, cancel, completions, dead, demo, emit, explain, group, journal, ls, ping, plan, queue,
-    result, schedule, serve, simulate, status, subscription, worker,
+    bench, call, callback, cancel, completions, dead, demo, emit, events, explain, group, journal, ls, ping, plan,
+    queue, result, schedule, serve, simulate, status, subscription, worker,
 };
 use clap::{Parser, Subcommand};
 
@@ -51,6 +51,8 @@ pub enum Command {
     Cancel(cancel::Cancel),
     /// Tell of an event: each subscription that matches makes one call of it
     Emit(emit::Emit),
+    /// Print events as they come: those whose topic matches a pattern
+    Events(events::Events),
     /// Call a procedure for each event whose topic matches a pattern
     #[command(subcommand)]
     Subscription(subscription::Subscriptions),

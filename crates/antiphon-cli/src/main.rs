@@ -15,6 +15,7 @@ mod dead;
 mod demo;
 mod emit;
 mod ending;
+mod events;
 mod explain;
 mod foreign;
 mod group;
@@ -74,6 +75,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<(), Ending> {
         Command::Explain(explain) => client(explain::run(explain, url, output)),
         Command::Cancel(cancel) => client(cancel::run(cancel, url, output)),
         Command::Emit(emit) => client(emit::run(emit, url, output)),
+        Command::Events(events) => client(events::run(events, url, output)),
         Command::Subscription(which) => client(subscription::run(which, url, output)),
         Command::Schedule(which) => client(schedule::run(which, url, output)),
         Command::Ls(ls) => client(ls::run(ls, url, output)),

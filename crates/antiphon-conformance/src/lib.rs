@@ -21,6 +21,7 @@ pub mod cancel;
 pub mod deadline;
 pub mod delay;
 pub mod durability;
+pub mod event;
 pub mod fencing;
 pub mod group;
 pub mod idempotency;
@@ -32,6 +33,7 @@ pub mod priority;
 pub mod progress;
 mod recorder;
 mod scene;
+pub mod schedule;
 pub mod settle;
 pub mod submit;
 pub mod tenant;
@@ -161,6 +163,16 @@ macro_rules! conformance_tests {
                 the_newest_progress_is_kept
                 a_further_attempt_tells_under_its_number
                 who_lost_the_lease_tells_nothing;
+            event:
+                an_event_calls_each_subscription_that_matches
+                a_subscription_gets_what_came_while_it_was_there
+                a_call_of_an_event_is_tried_again
+                watched_events_come_in_order
+                watching_goes_on_after_a_number;
+            schedule:
+                a_schedule_calls_at_its_ticks
+                a_schedule_that_cannot_be_is_refused
+                a_paused_schedule_makes_no_calls;
             named_inbox:
                 a_named_inbox_keeps_what_settled_while_it_was_closed
                 a_named_inbox_delivers_again_until_it_is_acknowledged

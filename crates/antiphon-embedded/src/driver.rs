@@ -13,6 +13,7 @@ use crate::timetable::Timetable;
 use crate::told::Gathering;
 use crate::tombs::Tombs;
 use crate::topics::check_attempts;
+use crate::watching::Watches;
 use antiphon_broker::{Event, Inbox, Wants};
 use antiphon_engine::{Command, Engine, Handle, InboxKey, Limits, Now, Peer, Ties};
 use antiphon_journal::{AppendError, Generation, Journal, Options, Reserve};
@@ -111,6 +112,7 @@ pub struct Driver {
     pub(crate) cold: HashSet<u32>,
     pub(crate) tombs: Tombs,
     pub(crate) told: Told,
+    pub(crate) watches: Watches,
     pub(crate) timetable: Timetable,
     pub(crate) poisoned: Option<Failure>,
     pub(crate) scratch: Scratch,
@@ -139,6 +141,7 @@ impl Driver {
             cold: HashSet::new(),
             tombs: Tombs::default(),
             told: Told::default(),
+            watches: Watches::default(),
             timetable: Timetable::default(),
             poisoned: None,
             scratch: Scratch::default(),
@@ -272,6 +275,7 @@ impl Driver {
         self.outbox.ready.retain(|(to, _)| *to != peer);
         self.outbox.gated.retain(|(_, to, _)| *to != peer || planted!("answers of an old connection go to a new one"));
         self.told.unfollow(peer);
+        self.watches.end(peer);
         self.peers_free.push(peer.0);
     }
 
@@ -429,6 +433,7 @@ impl Driver {
             self.make_room_for_events();
             self.with(Generation::Young, None, |engine, now, output| engine.advance(now, STEPS_A_PUMP, output));
             self.sweep_a_little();
+            self.tell_of_events();
             let now_ms = self.now().monotonic_ms;
             self.told.sweep(now_ms, |id| self.engine.is_under_way(id));
         }
@@ -472,6 +477,7 @@ impl Driver {
 
     fn next_wake(&self) -> Option<Duration> {
         if self.sweep.is_some()
+            || self.watches.are_behind()
             || self.questions.iter().any(|question| matches!(question, Question::List { .. } | Question::Bulk { .. }))
         {
             return Some(Duration::ZERO);

@@ -8,7 +8,7 @@ use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, thread};
 use crate::turn::Turn;
 use antiphon_broker::{
     BoxFuture, Broker, Caller, Capabilities, Inbox, Inspect, OpenError, ProgressReport, Report, Sink, Submission,
-    Worker,
+    Watch, Worker,
 };
 use antiphon_protocol::{Answer, CallId, Code, Failure, LeaseTag, Offer, Query, Tag};
 use std::future::Future;
@@ -249,6 +249,10 @@ impl Caller for Connected {
                 turn.driver.follow(self.peer, *id, *tag, *after);
             }
         });
+    }
+
+    fn watch(&self, watches: &[Watch]) {
+        self.shared.run(|turn| watches.iter().for_each(|watch| turn.driver.watch(self.peer, watch.clone())));
     }
 }
 

@@ -22,6 +22,7 @@ mod told;
 mod tombs;
 mod topics;
 mod turn;
+mod watching;
 
 pub use clock::{Clock, SystemClock};
 pub use commit::Commit;

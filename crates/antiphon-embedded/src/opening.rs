@@ -34,7 +34,8 @@ impl Driver {
 
     fn in_memory(options: DriverOptions) -> Self {
         let limits = Limits { durable: false, ..options.limits.clone() };
-        let engine = Engine::new(limits, options.seed.unwrap_or_else(random), options.clock.now());
+        let now = options.clock.now();
+        let engine = Engine::new(limits, options.seed.unwrap_or_else(random), now).in_epoch(epoch_in_memory(now));
         Self::assemble(options, engine, None)
     }
 
@@ -142,6 +143,13 @@ impl Found {
             None => Ok((engine, cold, tombs)),
         }
     }
+}
+
+/// Nothing counts the starts of a broker in memory. Those who connect again must see that it is another one, so the
+/// clock does: in steps of 16 ms, as far as the upper part of a lease token goes.
+fn epoch_in_memory(now: Now) -> Epoch {
+    const EPOCHS: u64 = (1 << 24) - 1;
+    Epoch(u32::try_from((now.wall_ms >> 4) % EPOCHS).unwrap_or(0) + 1)
 }
 
 /// The journal's options, with its bytes bound to a part of the disk unless they are bound already.

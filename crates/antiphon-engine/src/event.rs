@@ -11,9 +11,10 @@ use crate::replay::Replay;
 use crate::tail::Ties;
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use antiphon_protocol::{CallId, Name, State, Topic};
+use core::ops::Bound;
 use hashbrown::{DefaultHashBuilder, HashMap};
 
 /// How many calls one turn makes of events: about a millisecond, so that nothing else waits for a large fan-out.
@@ -69,6 +70,8 @@ pub(crate) struct Event {
 #[derive(Default)]
 pub(crate) struct Events {
     all: HashMap<CallId, Event, DefaultHashBuilder>,
+    /// The same by number, for who reads them in their order.
+    numbers: BTreeMap<u64, CallId>,
     /// Not distributed to the end yet, in their order: number and id.
     open: VecDeque<(u64, CallId)>,
     /// Distributed, in their order.
@@ -99,11 +102,14 @@ impl Events {
     }
 
     pub fn insert(&mut self, event: Event) {
+        self.numbers.insert(event.it.number, event.it.id);
         self.all.insert(event.it.id, event);
     }
 
-    pub fn remove(&mut self, id: CallId) {
-        self.all.remove(&id);
+    pub fn remove(&mut self, id: CallId) -> Option<Event> {
+        let event = self.all.remove(&id)?;
+        self.numbers.remove(&event.it.number);
+        Some(event)
     }
 
     pub fn handles(&self) -> impl Iterator<Item = Handle> {
@@ -152,6 +158,21 @@ impl Engine {
     /// The journal has no room for calls of events now, or has again. They wait; nothing is lost.
     pub fn hold_distribution(&mut self, hold: bool) {
         self.events.held = hold;
+    }
+
+    /// The number of the newest event there can be: events and subscriptions are numbered in one order, which goes on
+    /// over restarts.
+    #[must_use]
+    pub const fn newest_event(&self) -> u64 {
+        self.order
+    }
+
+    /// Events that are remembered, in the order in which they were accepted, after a number: where the payload is, and
+    /// whether it is journaled.
+    pub fn events_after(&self, number: u64) -> impl Iterator<Item = (&Emitted, Handle, bool)> {
+        let after = self.events.numbers.range((Bound::Excluded(number), Bound::Unbounded));
+        let events = after.filter_map(|(_, id)| self.events.get(*id));
+        events.map(|event| (&event.it, event.handle, event.durable))
     }
 
     /// Takes an event, or says that it was taken before.
@@ -352,7 +373,7 @@ impl Engine {
     }
 
     fn forget_event(&mut self, id: CallId, effects: &mut impl Effects) {
-        let Some(event) = self.events.all.remove(&id) else { return };
+        let Some(event) = self.events.remove(id) else { return };
         self.events.done_bytes = self.events.done_bytes.saturating_sub(u64::from(event.it.bytes));
         if event.cold {
             effects.entomb(id);

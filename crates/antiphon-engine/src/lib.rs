@@ -415,6 +415,14 @@ impl Engine {
         self.stamp
     }
 
+    /// The engine as started in this epoch: what is numbered in it comes after what was numbered in lower ones.
+    #[must_use]
+    pub const fn in_epoch(mut self, epoch: Epoch) -> Self {
+        self.epoch = epoch;
+        self.order = (epoch.0 as u64) << 40;
+        self
+    }
+
     /// Lease tokens strictly increase: the epoch is fsynced before the broker serves, and is the upper part.
     fn next_token(&mut self) -> u64 {
         self.tokens += 1;

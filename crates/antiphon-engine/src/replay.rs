@@ -494,6 +494,8 @@ impl Replay {
         if old != Handle::NONE {
             engine.epoch = Epoch(engine.epoch.0 + u32::from(!planted!("tokens start anew after a restart")));
         }
+        // What was numbered and not journaled (a volatile event) is gone, and its number must not come again.
+        engine.order = engine.order.max(u64::from(engine.epoch.0) << 40);
         if engine.limits.durable {
             let record = Record::Started { epoch: engine.epoch, wall_ms: engine.now.wall_ms };
             engine.started = effects.record(&record, Body::None, Role::Base, Urgency::Now);

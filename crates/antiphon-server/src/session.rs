@@ -120,6 +120,7 @@ impl Session<'_> {
             Arrival::Frame(Frame::Follow(calls)) => {
                 calls.for_each(|(id, tag, after)| self.driver.follow(peer, id, tag, after));
             }
+            Arrival::Frame(Frame::Watch(watch)) => self.driver.watch(peer, watch),
             Arrival::Oversized(Frame::Submit(submitted), bytes) => self.oversized(&submitted, bytes),
             other => self.either(other)?,
         }

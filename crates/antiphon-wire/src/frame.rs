@@ -4,15 +4,15 @@
 use crate::cursor::Cursor;
 use crate::handshake::{Hello, Refusal, Welcome};
 use crate::kind::{
-    ABANDONED, CHILD, CHUNKED, CONCURRENT, FAILED, GROUPED, KEYED, LAST, MORE_KEYS, ORDERED, RESENT, START_AT,
-    START_IN, TRACED, WAIT_UNKNOWN, WANTS,
+    ABANDONED, CHILD, CHUNKED, CONCURRENT, FAILED, GROUPED, KEYED, LAST, LAST_OF_PART, MORE_KEYS, ORDERED, RESENT,
+    START_AT, START_IN, TRACED, VOLATILE, WAIT_UNKNOWN, WANTS,
 };
 use crate::limits::{BATCH_MAX, DEPTH_MAX, ROUTES_MAX};
 use crate::{FrameError, Kind};
-use antiphon_broker::{Event, Lease, Progress, ProgressReport, Report, Wants};
+use antiphon_broker::{Emission, Event, Lease, Progress, ProgressReport, Report, Wants, Watch};
 use antiphon_protocol::{
-    Answer, CallId, CancelAnswer, Code, ContentType, Epoch, Failure, Key, Keys, LeaseTag, Offer, Outcome, Payload,
-    Query, Route, Settlement, Start, State, Tag,
+    Answer, CallId, CancelAnswer, Code, ContentType, Epoch, Failure, Key, Keys, LeaseTag, Offer, Outcome, Pattern,
+    Payload, Query, Route, Settlement, Start, State, Tag, Topic,
 };
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -45,6 +45,7 @@ pub enum Frame<'a> {
     Acknowledge(Entries<'a, CallId>),
     Cancel(Entries<'a, CallId>),
     Follow(Entries<'a, (CallId, Tag, u64)>),
+    Watch(Watch),
     Accepted(Entries<'a, Accepted>),
     ProgressEnded(Entries<'a, Tag>),
     Offer(Box<Offer>),
@@ -135,6 +136,8 @@ impl<'a> Frame<'a> {
             }
             Kind::Ping => Self::Ping(cursor.u64()?),
             Kind::Pong => Self::Pong(cursor.u64()?),
+            Kind::Watch => Self::Watch(watch(&mut cursor)?),
+            Kind::Watched => Self::Event(watched(&mut cursor, flags)?),
             Kind::Credit => Self::Credit(cursor.i32()?),
             Kind::Drain => Self::Drain,
             Kind::DrainAsked => Self::Event(Event::DrainAsked),
@@ -165,6 +168,7 @@ impl Frame<'_> {
                 payload: tail.required(cursor)?,
             }),
             Kind::Progress => Frame::Event(progress(cursor, tail)?),
+            Kind::Emitted => Frame::Event(emitted(cursor, flags, tail)?),
             Kind::Lease => Frame::Event(Event::Lease(lease(cursor, flags, tail)?)),
             Kind::Outcome => Frame::Event(outcome(cursor, flags, tail)?),
             Kind::Refused => Frame::Event(Event::Refused { tag: cursor.u64()?, failure: failure(cursor, tail)? }),
@@ -359,6 +363,28 @@ fn progress(cursor: &mut Cursor<'_>, tail: Tail) -> Result<Event, FrameError> {
     let (sequence, attempt) = (cursor.u64()?, cursor.u16()?);
     let payload = tail.required(cursor)?;
     Ok(Event::Progress { tag, id, progress: Progress { sequence, attempt, payload } })
+}
+
+fn watch(cursor: &mut Cursor<'_>) -> Result<Watch, FrameError> {
+    let (tag, after) = (cursor.u64()?, cursor.u64()?);
+    let pattern = Pattern::new(cursor.short_text()?).map_err(|_| FrameError::Field("pattern"))?;
+    Ok(Watch { tag, pattern, after })
+}
+
+fn watched(cursor: &mut Cursor<'_>, flags: u8) -> Result<Event, FrameError> {
+    let (tag, through) = (cursor.u64()?, cursor.u64()?);
+    let failure =
+        if flags & FAILED == 0 { None } else { Some(Failure::new(code(cursor.u8()?)?, cursor.text()?.to_owned())) };
+    Ok(Event::Watched { tag, through, failure })
+}
+
+fn emitted(cursor: &mut Cursor<'_>, flags: u8, tail: Tail) -> Result<Event, FrameError> {
+    let (tag, id) = (cursor.u64()?, cursor.call_id()?);
+    let (number, emitted_ms) = (cursor.u64()?, cursor.u64()?);
+    let topic = Topic::new(cursor.short_text()?).map_err(|_| FrameError::Field("topic"))?;
+    let (durable, payload) = (flags & VOLATILE == 0, tail.required(cursor)?);
+    let emission = Emission { number, id, topic, emitted_ms, durable, payload };
+    Ok(Event::Emitted { tag, emission, last: flags & LAST_OF_PART != 0 })
 }
 
 fn cancel_answered(cursor: &mut Cursor<'_>) -> Result<Event, FrameError> {

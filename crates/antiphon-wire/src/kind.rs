@@ -18,12 +18,15 @@ pub enum Kind {
     Acknowledge = 0x13,
     Cancel = 0x14,
     Follow = 0x18,
+    Watch = 0x19,
     Accepted = 0x20,
     Refused = 0x21,
     Outcome = 0x22,
     CancelAnswered = 0x23,
     Progress = 0x28,
     ProgressEnded = 0x29,
+    Emitted = 0x2a,
+    Watched = 0x2b,
     Offer = 0x30,
     Credit = 0x31,
     Report = 0x32,
@@ -45,7 +48,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, by number.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 39] = [
         Self::Hello,
         Self::Welcome,
         Self::Refusal,
@@ -59,12 +62,15 @@ impl Kind {
         Self::Acknowledge,
         Self::Cancel,
         Self::Follow,
+        Self::Watch,
         Self::Accepted,
         Self::Refused,
         Self::Outcome,
         Self::CancelAnswered,
         Self::Progress,
         Self::ProgressEnded,
+        Self::Emitted,
+        Self::Watched,
         Self::Offer,
         Self::Credit,
         Self::Report,
@@ -101,12 +107,15 @@ impl Kind {
             0x13 => Self::Acknowledge,
             0x14 => Self::Cancel,
             0x18 => Self::Follow,
+            0x19 => Self::Watch,
             0x20 => Self::Accepted,
             0x21 => Self::Refused,
             0x22 => Self::Outcome,
             0x23 => Self::CancelAnswered,
             0x28 => Self::Progress,
             0x29 => Self::ProgressEnded,
+            0x2a => Self::Emitted,
+            0x2b => Self::Watched,
             0x30 => Self::Offer,
             0x31 => Self::Credit,
             0x32 => Self::Report,
@@ -133,7 +142,7 @@ impl Kind {
     pub const fn has_payload(self) -> bool {
         use Kind::{Answer, Lease, Offer, Outcome, Query, Refused, Report, Route, Submit, Up};
         matches!(self, Route | Submit | Refused | Outcome | Offer | Report | Up | Lease | Query | Answer)
-            || matches!(self, Self::Progress | Self::ProgressReport)
+            || matches!(self, Self::Progress | Self::ProgressReport | Self::Emitted)
     }
 
     /// Whether the payload is for the other side itself rather than for a program behind it.
@@ -169,7 +178,11 @@ pub const CONCURRENT: u8 = 0x04;
 pub const CHILD: u8 = 0x08;
 /// Of that byte: the id of a group.
 pub const GROUPED: u8 = 0x01;
-/// On an outcome: a failure rather than a reply.
+/// On an event: it is not journaled.
+pub const VOLATILE: u8 = 0x01;
+/// On an event: it is the last of its part.
+pub const LAST_OF_PART: u8 = 0x02;
+/// On an outcome, and on the end of a watch: a failure rather than a reply.
 pub const FAILED: u8 = 0x01;
 /// In an acceptance: the broker cannot tell how long the call will wait.
 pub const WAIT_UNKNOWN: u32 = u32::MAX;

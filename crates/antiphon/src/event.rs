@@ -5,7 +5,7 @@ use crate::encoding::{EncodingError, encode};
 use crate::outgoing::Outgoing;
 use crate::session::Session;
 use crate::{Antiphon, CallError};
-use antiphon_broker::Wants;
+use antiphon_broker::{Support, Wants};
 use antiphon_protocol::{
     Answer, CallId, Change, Code, ContentType, Durability, Failure, Keys, Name, Pattern, Payload, Query, Route, Start,
     Subscription, Topic,
@@ -55,6 +55,7 @@ impl Antiphon {
         let name = Name::new(name).map_err(|error| invalid(error.to_string()))?;
         let pattern = Pattern::new(pattern).map_err(|error| invalid(error.to_string()))?;
         let subscription = Subscription { name, pattern, route: route.clone() };
+        self.has_events()?;
         self.change(Query::Subscribe(Box::new(subscription))).await
     }
 
@@ -64,6 +65,7 @@ impl Antiphon {
     /// `NOT_FOUND` when there is none of this name, else as [`subscribe`](Self::subscribe).
     pub async fn unsubscribe(&self, name: &str) -> Result<Change, Failure> {
         let name = Name::new(name).map_err(|error| Failure::new(Code::InvalidArgument, error.to_string()))?;
+        self.has_events()?;
         self.change(Query::Unsubscribe(name)).await
     }
 
@@ -72,6 +74,7 @@ impl Antiphon {
     /// # Errors
     /// As [`subscribe`](Self::subscribe).
     pub async fn subscriptions(&self, topic: Option<&Topic>) -> Result<Vec<Subscription>, Failure> {
+        self.has_events()?;
         let mut all: Vec<Subscription> = Vec::new();
         loop {
             let after = all.last().map(|last| last.name.clone());
@@ -81,6 +84,15 @@ impl Antiphon {
                 other => return Err(crate::inspection::unexpected(&other)),
             }
         }
+    }
+
+    /// Refuses what this broker does not have, before anything is sent.
+    pub(crate) fn has_events(&self) -> Result<(), Failure> {
+        if self.session().broker.capabilities().events != Support::Refused {
+            return Ok(());
+        }
+        let text = "this broker has no events: call the procedures that should know";
+        Err(Failure::new(Code::Unimplemented, text))
     }
 
     pub(crate) async fn change(&self, query: Query) -> Result<Change, Failure> {

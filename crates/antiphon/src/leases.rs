@@ -233,6 +233,8 @@ impl Leases {
                 | Event::Outcome { .. }
                 | Event::Progress { .. }
                 | Event::ProgressEnded { .. }
+                | Event::Emitted { .. }
+                | Event::Watched { .. }
                 | Event::CancelAnswered { .. } => (),
             }
         }

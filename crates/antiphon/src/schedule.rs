@@ -1,6 +1,7 @@
 //! Recurring calls, as programs ask for them.
 
 use crate::Antiphon;
+use antiphon_broker::Support;
 use antiphon_protocol::{Answer, Change, Code, Failure, Name, Query, Schedule, ScheduleStatus};
 
 impl Antiphon {
@@ -11,6 +12,7 @@ impl Antiphon {
     /// `INVALID_ARGUMENT` for an interval under 1 s, a malformed cron expression or an unknown time zone;
     /// `RESOURCE_EXHAUSTED` for arguments above 64 KiB or too many schedules; `UNIMPLEMENTED` when the broker has none.
     pub async fn schedule(&self, schedule: Schedule) -> Result<Change, Failure> {
+        self.has_schedules()?;
         self.change(Query::Schedule(Box::new(schedule))).await
     }
 
@@ -19,6 +21,7 @@ impl Antiphon {
     /// # Errors
     /// `NOT_FOUND` when there is none of this name.
     pub async fn unschedule(&self, name: &str) -> Result<Change, Failure> {
+        self.has_schedules()?;
         self.change(Query::Unschedule(named(name)?)).await
     }
 
@@ -27,6 +30,7 @@ impl Antiphon {
     /// # Errors
     /// `NOT_FOUND` when there is none of this name.
     pub async fn pause_schedule(&self, name: &str, paused: bool) -> Result<Change, Failure> {
+        self.has_schedules()?;
         self.change(Query::PauseSchedule { name: named(name)?, paused }).await
     }
 
@@ -35,10 +39,19 @@ impl Antiphon {
     /// # Errors
     /// `UNIMPLEMENTED` when the broker has none.
     pub async fn schedules(&self) -> Result<Vec<ScheduleStatus>, Failure> {
+        self.has_schedules()?;
         match self.inspect().ask(Query::Schedules).await? {
             Answer::Schedules(all) => Ok(all),
             other => Err(crate::inspection::unexpected(&other)),
         }
+    }
+
+    /// Refuses what this broker does not have, before anything is sent.
+    fn has_schedules(&self) -> Result<(), Failure> {
+        if self.session().broker.capabilities().schedules != Support::Refused {
+            return Ok(());
+        }
+        Err(Failure::new(Code::Unimplemented, "this broker has no recurring calls: call the procedure from a timer"))
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::CallFailure;
 use crate::acknowledgements::Acknowledgements;
 use crate::call_error::{Ending, SettledCall};
+use crate::event_stream::Watching;
 use crate::id::{IdSource, random};
 use crate::inbox::Deliveries;
 use crate::outgoing::Outgoing;
@@ -50,6 +51,8 @@ pub(crate) struct State {
     pub(crate) sources: HashMap<Tag, Source>,
     /// Calls that are followed from before the caller was open.
     pub(crate) follows: Vec<(CallId, Tag)>,
+    /// Events that are watched: each has a feed, and is asked for when the caller is open.
+    pub(crate) watches: Watching,
     /// Cancellations from before the caller was open, or while kept calls are offered.
     pub(crate) cancellations: Vec<CallId>,
     pub(crate) acknowledgements: Acknowledgements,
@@ -135,6 +138,7 @@ impl Session {
             attachments: Vec::new(),
             sources: HashMap::new(),
             follows: Vec::new(),
+            watches: Watching::default(),
             cancellations: Vec::new(),
             acknowledgements: Acknowledgements::default(),
             cancels: HashMap::new(),
@@ -311,14 +315,15 @@ impl Session {
     pub(crate) async fn open_now(self: &Arc<Self>) -> Result<(), antiphon_broker::OpenError> {
         let sink: Arc<dyn Sink> = Arc::new(SessionSink(Arc::downgrade(self)));
         let caller: Arc<dyn Caller> = Arc::from(self.broker.open_caller(self.inbox.clone(), sink).await?);
-        let (attachments, follows, cancellations) = {
+        let (attachments, follows, watches, cancellations) = {
             let mut state = self.lock();
             if !matches!(state.link, Link::Ended(_)) {
                 state.link = Link::Open(Arc::clone(&caller));
             }
             let follows = std::mem::take(&mut state.follows).into_iter().map(|(id, tag)| (id, tag, 0));
             let follows: Vec<_> = follows.collect();
-            (std::mem::take(&mut state.attachments), follows, std::mem::take(&mut state.cancellations))
+            let watches = state.watches.take_unasked();
+            (std::mem::take(&mut state.attachments), follows, watches, std::mem::take(&mut state.cancellations))
         };
         self.flush();
         if !attachments.is_empty() {
@@ -326,6 +331,9 @@ impl Session {
         }
         if !follows.is_empty() {
             caller.follow(&follows);
+        }
+        if !watches.is_empty() {
+            caller.watch(&watches);
         }
         if !cancellations.is_empty() {
             caller.cancel(&cancellations);
@@ -345,6 +353,7 @@ impl Session {
         state.cancellations.clear();
         state.cancels.clear();
         let mut wakers = state.overflow.clear();
+        wakers.extend(state.watches.end_all(reason));
         for call in state.pending.waiting() {
             let failure = CallFailure::new(call.id, Failure::new(Code::Unavailable, reason.to_owned()));
             let attached = call.accepted.is_some();
@@ -458,7 +467,9 @@ impl State {
         self.cancellations.clear();
         drop(self.acknowledgements.take());
         self.cancels.clear();
-        self.overflow.clear()
+        let mut wakers = self.watches.end_all("the connection was closed");
+        wakers.extend(self.overflow.clear());
+        wakers
     }
 }
 

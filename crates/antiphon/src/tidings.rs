@@ -65,6 +65,10 @@ impl Session {
             Event::ProgressEnded { tag } => {
                 after.wakers.extend(state.sources.remove(&tag).and_then(|source| source.close()));
             }
+            Event::Emitted { tag, emission, last } => after.wakers.extend(state.watches.emitted(tag, emission, last)),
+            Event::Watched { tag, through, failure } => {
+                after.wakers.extend(state.watches.watched(tag, through, failure));
+            }
             Event::Refused { tag, failure } => state.refuse(tag, failure, after),
             Event::CancelAnswered { id, answer } => {
                 let waiting = state.cancels.remove(&id).unwrap_or_default();

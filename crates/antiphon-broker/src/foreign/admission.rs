@@ -68,6 +68,7 @@ impl Admission {
             (has(|keys| keys.concurrency.is_some()), "concurrency keys"),
             (can.callbacks == Callbacks::None && !route.callbacks.is_empty(), "callbacks"),
             (can.groups == Support::Refused && (route.group.is_some() || has(|keys| keys.group.is_some())), "groups"),
+            (can.events == Support::Refused && route.event, "events"),
             (can.priorities == Support::Refused && route.priority != Priority::DEFAULT, "priorities"),
             (can.tenants == Support::Refused && route.tenant.is_some(), "tenants"),
             (!route.labels.is_empty(), "labels of workers"),

@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod disk;
 mod door;
+mod events;
 mod exec;
 mod explain;
 mod foreign;

@@ -132,7 +132,8 @@ found_by! {
         order::a_label_is_heeded
         order::a_call_takes_the_slots_it_asks_for
         callback::a_callback_is_called_with_the_outcome
-        group::a_group_of_all_waits_for_its_seal_and_its_children;
+        group::a_group_of_all_waits_for_its_seal_and_its_children
+        event::an_event_calls_each_subscription_that_matches;
     full KeepAllProgress: progress::the_newest_progress_is_kept;
     full KeepAnyLease:
         worker::a_worker_that_comes_back_keeps_its_leases

@@ -237,6 +237,9 @@ impl Data {
         if call.route.group.is_some() || call.keys.as_ref().is_some_and(|keys| keys.group.is_some()) {
             return lacking("groups");
         }
+        if call.route.event {
+            return lacking("events");
+        }
         if self.capabilities.tenants == Support::Refused && call.route.tenant.is_some() {
             return lacking("tenants");
         }

@@ -107,6 +107,8 @@ impl Model {
             | Event::Writable
             | Event::Progress { .. }
             | Event::ProgressEnded { .. }
+            | Event::Emitted { .. }
+            | Event::Watched { .. }
             | Event::Resumed { .. } => return,
         };
         match answered {

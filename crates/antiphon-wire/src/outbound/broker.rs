@@ -4,10 +4,10 @@ use super::client::{carried, lease_bytes};
 use super::{Outbound, control, put_failure};
 use crate::Kind;
 use crate::handshake::{put_short_text, put_text};
-use crate::kind::{FAILED, TRACED, WAIT_UNKNOWN};
-use crate::limits::{CONTROL_BYTES_MAX, TRACE_BYTES_MAX};
-use antiphon_broker::{Event, Lease};
-use antiphon_protocol::{Answer, CallId, CancelAnswer, Code, Epoch, LeaseTag, Outcome, Payload, State, Tag};
+use crate::kind::{FAILED, LAST_OF_PART, TRACED, VOLATILE, WAIT_UNKNOWN};
+use crate::limits::{CONTROL_BYTES_MAX, TEXT_BYTES_MAX, TRACE_BYTES_MAX};
+use antiphon_broker::{Emission, Event, Lease};
+use antiphon_protocol::{Answer, CallId, CancelAnswer, Code, Epoch, Failure, LeaseTag, Outcome, Payload, State, Tag};
 use bytes::BufMut;
 
 impl Outbound {
@@ -34,6 +34,8 @@ impl Outbound {
                 });
             }
             Event::ProgressEnded { tag } => self.entry(Kind::ProgressEnded, &tag.to_le_bytes()),
+            Event::Emitted { tag, emission, last } => self.emitted(*tag, emission, *last),
+            Event::Watched { tag, through, failure } => self.watched(*tag, *through, failure.as_ref()),
             Event::Lease(lease) => self.lease(lease),
             Event::CancelAsked { lease } => self.entry(Kind::CancelAsked, &lease_bytes(*lease)),
             Event::Settled { lease } => self.entry(Kind::Settled, &lease_bytes(*lease)),
@@ -69,6 +71,28 @@ impl Outbound {
             out.put_u16_le(attempts);
             if let Some(failure) = failure {
                 put_failure(out, failure);
+            }
+        });
+    }
+
+    fn emitted(&mut self, tag: Tag, emission: &Emission, last: bool) {
+        let flags = if emission.durable { 0 } else { VOLATILE } | if last { LAST_OF_PART } else { 0 };
+        self.frame_with_payload(Kind::Emitted, flags, Some(&emission.payload), |out| {
+            out.put_u64_le(tag);
+            out.put_slice(&emission.id.to_bytes());
+            out.put_u64_le(emission.number);
+            out.put_u64_le(emission.emitted_ms);
+            put_short_text(out, emission.topic.name());
+        });
+    }
+
+    fn watched(&mut self, tag: Tag, through: u64, failure: Option<&Failure>) {
+        self.frame(Kind::Watched, if failure.is_some() { FAILED } else { 0 }, |out| {
+            out.put_u64_le(tag);
+            out.put_u64_le(through);
+            if let Some(failure) = failure {
+                out.put_u8(failure.code as u8);
+                put_text(out, &failure.message, TEXT_BYTES_MAX);
             }
         });
     }

@@ -5,7 +5,7 @@ use crate::Kind;
 use crate::handshake::{put_short_text, put_text};
 use crate::kind::{CHILD, CONCURRENT, GROUPED, KEYED, MORE_KEYS, ORDERED, RESENT, START_AT, START_IN};
 use crate::limits::TRACE_BYTES_MAX;
-use antiphon_broker::{ProgressReport, Report, Submission, Wants};
+use antiphon_broker::{ProgressReport, Report, Submission, Wants, Watch};
 use antiphon_protocol::{CallId, Keys, LeaseTag, Offer, Query, Route, Settlement, Start, Tag};
 use bytes::BufMut;
 
@@ -85,6 +85,15 @@ impl Outbound {
         numbers.first_chunk_mut::<8>().expect("16 bytes hold 8").copy_from_slice(&tag.to_le_bytes());
         numbers.last_chunk_mut::<8>().expect("16 bytes hold 8").copy_from_slice(&after.to_le_bytes());
         self.entry(Kind::Follow, &entry);
+    }
+
+    /// Asks for events.
+    pub fn watch(&mut self, watch: &Watch) {
+        self.frame(Kind::Watch, 0, |out| {
+            out.put_u64_le(watch.tag);
+            out.put_u64_le(watch.after);
+            put_short_text(out, watch.pattern.as_str());
+        });
     }
 
     /// Passes on what a running call tells of itself.

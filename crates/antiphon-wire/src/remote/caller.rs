@@ -5,7 +5,7 @@ use super::line::{Closing, Line, Side, Up};
 use super::routes::Routes;
 use super::{RemoteOptions, line};
 use crate::{Accepted, Arrival, Frame, FrameError, Outbound};
-use antiphon_broker::{Caller, Event, Progress, Submission, Wants};
+use antiphon_broker::{Caller, Emission, Event, Progress, Submission, Wants, Watch};
 use antiphon_protocol::{CallId, Code, Durability, Epoch, Failure, Offer, Outcome, Tag};
 use hashbrown::{HashMap, HashSet};
 use rustc_hash::FxBuildHasher;
@@ -30,6 +30,9 @@ pub(super) struct CallerSide {
     /// Which calls are followed under which tags, and the newest sequence that came.
     follows: HashMap<Tag, (CallId, u64), FxBuildHasher>,
     tells_progress: bool,
+    /// Which events are watched under which tags; after the newest that came.
+    watches: HashMap<Tag, Watch, FxBuildHasher>,
+    has_events: bool,
     starved: bool,
     durable_by_default: bool,
     payload_bytes_max: usize,
@@ -72,6 +75,8 @@ impl CallerSide {
             unsaid: Vec::new(),
             follows: HashMap::default(),
             tells_progress: false,
+            watches: HashMap::default(),
+            has_events: false,
             starved: false,
             durable_by_default: true,
             payload_bytes_max: usize::MAX,
@@ -175,6 +180,24 @@ impl CallerSide {
         }
     }
 
+    fn emitted(&mut self, tag: Tag, emission: Emission, last: bool, events: &mut Vec<Event>) {
+        let Some(watch) = self.watches.get_mut(&tag) else { return };
+        // Asked for again on a new connection, it may come again.
+        if watch.after == Watch::FROM_NOW || emission.number > watch.after {
+            watch.after = emission.number;
+            events.push(Event::Emitted { tag, emission, last });
+        }
+        if last {
+            self.watches.remove(&tag);
+        }
+    }
+
+    fn watched(&mut self, tag: Tag, through: u64, failure: Option<Failure>, events: &mut Vec<Event>) {
+        if self.watches.remove(&tag).is_some() {
+            events.push(Event::Watched { tag, through, failure });
+        }
+    }
+
     fn accepted(&mut self, accepted: Accepted, events: &mut Vec<Event>) {
         let Some(place) = self.place(accepted.tag) else { return };
         let Some(entry) = self.entries.get_mut(place) else { return };
@@ -249,6 +272,13 @@ impl Side for CallerSide {
         if self.tells_progress {
             self.follows.iter().for_each(|(tag, (id, newest))| outbound.follow(*id, *tag, *newest));
         }
+        self.has_events = up.welcome.features & crate::feature::EVENTS != 0;
+        let anew = up.before.is_some_and(|before| before != Epoch(up.welcome.epoch)) && !self.durable_by_default;
+        for watch in self.watches.values_mut().filter(|_| self.has_events) {
+            // A broker in memory begins its numbers anew with every start, and all it has is new.
+            watch.after = if anew && watch.after != Watch::FROM_NOW { 0 } else { watch.after };
+            outbound.watch(watch);
+        }
         for id in self.unsaid.drain(..) {
             outbound.acknowledge(id);
         }
@@ -282,6 +312,17 @@ impl Side for CallerSide {
                     events.push(Event::ProgressEnded { tag });
                 }
             }),
+            Arrival::Frame(Frame::Event(Event::Emitted { tag, emission, last })) => {
+                self.emitted(tag, emission, last, events);
+            }
+            Arrival::Frame(Frame::Event(Event::Watched { tag, through, failure })) => {
+                self.watched(tag, through, failure, events);
+            }
+            Arrival::Oversized(Frame::Event(Event::Emitted { tag, emission, .. }), bytes) => {
+                let text = format!("event {} has {bytes} bytes, more than this client takes", emission.id);
+                let failure = Some(Failure::new(Code::ResourceExhausted, text));
+                self.watched(tag, emission.number, failure, events);
+            }
             // Larger than this side takes: it is missed.
             Arrival::Oversized(Frame::Event(Event::Progress { .. }), _) => (),
             Arrival::Frame(Frame::Event(Event::CancelAnswered { id, answer })) => {
@@ -390,6 +431,19 @@ impl Caller for RemoteCaller {
             state.side.follows.insert(*tag, (*id, *after));
             if tells {
                 state.outbound.follow(*id, *tag, *after);
+            }
+        }
+        self.0.send(guard, false);
+    }
+
+    fn watch(&self, watches: &[Watch]) {
+        let mut guard = self.0.state();
+        let state = &mut *guard;
+        let tells = state.is_up() && state.side.has_events;
+        for watch in watches {
+            state.side.watches.insert(watch.tag, watch.clone());
+            if tells {
+                state.outbound.watch(watch);
             }
         }
         self.0.send(guard, false);

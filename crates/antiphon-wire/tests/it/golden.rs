@@ -1,9 +1,9 @@
 //! The bytes of every frame, as `docs/wire-format.md` gives them: a changed byte is another version of the wire.
 
-use antiphon_broker::{Event, Lease, Progress, ProgressReport, Report, Submission, Wants};
+use antiphon_broker::{Emission, Event, Lease, Progress, ProgressReport, Report, Submission, Wants, Watch};
 use antiphon_protocol::{
     Answer, Call, CallId, CancelAnswer, Code, Epoch, Failure, HeldLease, IncarnationId, Key, Keys, LeaseTag, Name,
-    Offer, OfferedProcedure, Outcome, Payload, Query, Route, Settlement, Start, State,
+    Offer, OfferedProcedure, Outcome, Pattern, Payload, Query, Route, Settlement, Start, State, Topic,
 };
 use antiphon_wire::{Arrival, Frame, Hello, Inbound, Kind, Outbound, Refusal, Role, Welcome};
 use std::sync::Arc;
@@ -212,6 +212,42 @@ fn frames_to_callers_keep_their_bytes() {
     for (answer, expected, frame) in answers {
         check(true, |out| out.event(&Event::CancelAnswered { id: ID, answer }), expected, frame);
     }
+}
+
+#[test]
+fn frames_of_events_keep_their_bytes() {
+    let watch = Watch { tag: 7, pattern: Pattern::new("a.>").expect("a pattern"), after: 9 };
+    check(
+        true,
+        |out| out.watch(&watch),
+        "16000000 19 00 0700000000000000 0900000000000000 03 612e3e",
+        &format!("{watch:?}"),
+    );
+    let emission = |durable| Emission {
+        number: 9,
+        id: ID,
+        topic: Topic::new("a.b").expect("a topic"),
+        emitted_ms: 5,
+        durable,
+        payload: Payload::json("1"),
+    };
+    for (durable, last, flags) in [(true, false, "00"), (false, false, "01"), (true, true, "02")] {
+        let event = Event::Emitted { tag: 7, emission: emission(durable), last };
+        let expected = format!(
+            "34000000 2a {flags} 0700000000000000 c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1 0900000000000000 0500000000000000 \
+             03 612e62 02 01000000 31"
+        );
+        check(true, |out| out.event(&event), &expected, &format!("{event:?}"));
+    }
+    let event = Event::Watched { tag: 7, through: 9, failure: None };
+    check(true, |out| out.event(&event), "12000000 2b 00 0700000000000000 0900000000000000", &format!("{event:?}"));
+    let event = Event::Watched { tag: 7, through: 9, failure: Some(Failure::new(Code::DataLoss, "no")) };
+    check(
+        true,
+        |out| out.event(&event),
+        "17000000 2b 01 0700000000000000 0900000000000000 0f 0200 6e6f",
+        &format!("{event:?}"),
+    );
 }
 
 #[test]

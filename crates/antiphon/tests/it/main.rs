@@ -7,6 +7,7 @@ mod connection;
 mod context;
 mod delivery;
 mod drain;
+mod events;
 mod fake;
 mod overflow;
 mod parking;
