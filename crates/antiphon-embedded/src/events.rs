@@ -113,10 +113,10 @@ pub(crate) fn refused(refusal: &Refusal) -> Failure {
             let text = queue_full(procedure, *bound, *limit);
             Failure::new(Code::ResourceExhausted, text).retry_after_ms(brief(*retry_after_ms))
         }
-        Refusal::TooLate { procedure, wait_ms, deadline_ms, retry_after_ms } => {
+        Refusal::TooLate { procedure, wait_ms, service_ms, deadline_ms, retry_after_ms } => {
             let text = format!(
-                "calls of {procedure} wait about {wait_ms} ms for a slot, longer than the {deadline_ms} ms to the deadline: \
-                 add workers, give it more time or try again later"
+                "calls of {procedure} wait about {wait_ms} ms for a slot and take {service_ms} ms, longer than the {deadline_ms} ms \
+                 to the deadline: add workers, give it more time or try again later"
             );
             Failure::new(Code::ResourceExhausted, text).retry_after_ms(brief(*retry_after_ms))
         }

@@ -31,11 +31,17 @@ impl Engine {
     /// Which count is off, in words.
     pub fn audit(&self) -> Result<(), String> {
         let (mut unsettled, mut reserved) = (0, 0);
+        let mut of_procedures = Counts::default();
         for index in 0..self.calls.end() {
             let Some(call) = self.calls.slot(index) else { continue };
             if !call.state.is_settled() {
                 unsettled += 1;
                 reserved += u64::from(self.weight(index) - 1);
+                for planned in self.planned(index) {
+                    self.routes.get(planned.route).route.visit(&mut |each| {
+                        *of_procedures.entry(each.procedure.clone()).or_default() += 1;
+                    });
+                }
             }
         }
         for (group, children) in &self.groups {
@@ -55,6 +61,12 @@ impl Engine {
         }
         if reserved != self.reserved {
             return Err(format!("{reserved} calls are reserved, {} are counted", self.reserved));
+        }
+        for it in self.procedures.iter() {
+            let reserved = u64::from(count(&of_procedures, &it.name));
+            if reserved != it.reserved {
+                return Err(format!("{reserved} callbacks are calls of {}, {} are counted", it.name, it.reserved));
+            }
         }
         self.audit_slots()?;
         self.audit_waiting()?;

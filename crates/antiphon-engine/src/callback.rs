@@ -37,13 +37,40 @@ impl Engine {
     /// Counts a call that is not settled, and what it stands for.
     pub(crate) fn count_unsettled(&mut self, index: u32) {
         self.unsettled += 1;
-        self.reserved += u64::from(self.weight(index) - 1);
+        let reserved = u64::from(self.weight(index) - 1);
+        if reserved > 0 {
+            self.reserved += reserved;
+            self.reserve_queues(index, 1);
+        }
     }
 
     /// The same backwards, when it settles.
     pub(crate) fn discount_unsettled(&mut self, index: u32) {
         self.unsettled -= 1;
-        self.reserved -= u64::from(self.weight(index) - 1);
+        let reserved = u64::from(self.weight(index) - 1);
+        if reserved > 0 {
+            self.reserved -= reserved;
+            self.reserve_queues(index, -1);
+        }
+    }
+
+    /// The callbacks of a call count in the queues of their procedures before they are made.
+    fn reserve_queues(&mut self, index: u32, by: i64) {
+        let planned: Vec<Planned> = self.planned(index).collect();
+        for planned in planned {
+            self.reserve_queue(planned.route, by);
+        }
+    }
+
+    /// The same for what becomes of one of them, and of its own.
+    fn reserve_queue(&mut self, route: u32, by: i64) {
+        let kept = self.routes.get(route);
+        let (procedure, next) = (kept.procedure, kept.callbacks.clone());
+        let it = self.procedures.get_mut(procedure);
+        it.reserved = it.reserved.saturating_add_signed(by);
+        for planned in next {
+            self.reserve_queue(planned.route, by);
+        }
     }
 
     /// The callbacks of a call: those of its route, then those that were added.
@@ -199,8 +226,13 @@ impl Engine {
         let cause = (*self.routes.get(call.route).route).clone();
         let callback = Callback { on: callback.on, route: inherited(&callback.route, cause.tenant.as_ref(), durable) };
         let follows = callback.on.follows(succeeded);
-        if (!settled || follows) && !self.has_room_for(callback.route.calls()) {
-            return Err(Refusal::CallsFull { limit: self.limits.calls_max });
+        if !settled || follows {
+            if !self.has_room_for(callback.route.calls()) {
+                return Err(Refusal::CallsFull { limit: self.limits.calls_max });
+            }
+            if let Some(refusal) = self.reservation_refusal(&callback.route) {
+                return Err(refusal);
+            }
         }
         let planned = Planned { on: callback.on, route: self.intern(&callback.route)? };
         if durable {
@@ -210,6 +242,7 @@ impl Engine {
         self.calls.extra_mut(index).callbacks.push(planned);
         if !settled {
             self.reserved += u64::from(self.routes.get(planned.route).weight);
+            self.reserve_queue(planned.route, 1);
         } else if follows {
             self.make_callback(index, planned, effects);
         }

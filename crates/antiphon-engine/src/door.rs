@@ -7,7 +7,8 @@ use crate::procedure::Procedure;
 use crate::queue::Entry;
 use crate::section::Section;
 use crate::{Engine, Now};
-use antiphon_protocol::{Measured, Start};
+use alloc::vec::Vec;
+use antiphon_protocol::{Measured, Route, Start};
 
 /// How many workers are asked whether they have a free slot: those that lost theirs leave the ring as they come up.
 const ASKED: usize = 8;
@@ -17,37 +18,60 @@ const RETRY_AFTER_MS: (u64, u64) = (100, 60_000);
 const RETRY_AFTER_UNKNOWN_MS: u64 = 1_000;
 
 impl Engine {
-    /// Whether the procedure's queue, or its tenant's part of it, is as full as it may be.
+    /// Whether the queue of a callback's procedure has no room for it. It is looked at when the call that makes it is
+    /// accepted: later it cannot be refused any more. Routes are those of a call and its callbacks, or of callbacks.
+    pub(crate) fn reservation_refusal(&self, route: &Route) -> Option<Refusal> {
+        let mut procedures = Vec::new();
+        route.visit(&mut |each| procedures.push(each.procedure.clone()));
+        procedures.iter().find_map(|name| {
+            let it = self.procedures.get(self.procedures.find(name)?);
+            let more = procedures.iter().filter(|other| *other == name).count() as u64;
+            let full = it.waiting.calls.saturating_add(it.reserved).saturating_add(more) > it.terms.queued_max;
+            full.then(|| Self::queue_full(it, Bound::Calls, it.terms.queued_max))
+        })
+    }
+
+    fn queue_full(it: &Procedure, bound: Bound, limit: u64) -> Refusal {
+        let one_start_ms = it.meter.interval_us(it.slots).map(|us| us / 1_000);
+        let retry_after_ms = one_start_ms.map_or(RETRY_AFTER_UNKNOWN_MS, patient);
+        Refusal::QueueFull { procedure: it.name.clone(), bound, limit, retry_after_ms }
+    }
+
+    /// Whether the procedure's queue, or its tenant's part of it, is as full as it may be; or that of a callback.
     pub(crate) fn queue_refusal(&self, submit: &Submit) -> Option<Refusal> {
         let route = self.routes.get(submit.route);
         let it = self.procedures.get(route.procedure);
         let (all, own, terms, bytes) =
             (it.waiting, self.accounts.get(route.account), &it.terms, u64::from(submit.bytes));
         let bounds = [
-            (all.calls + 1, terms.queued_max, Bound::Calls),
+            (all.calls.saturating_add(it.reserved) + 1, terms.queued_max, Bound::Calls),
             (all.bytes + bytes, terms.queued_bytes_max, Bound::Bytes),
             (own.calls + 1, terms.tenant_queued_max, Bound::TenantCalls),
             (own.bytes + bytes, terms.tenant_queued_bytes_max, Bound::TenantBytes),
         ];
-        let (_, limit, bound) = bounds.into_iter().find(|(would_be, limit, _)| would_be > limit)?;
-        let one_start_ms = it.meter.interval_us(it.slots).map(|us| us / 1_000);
-        let retry_after_ms = one_start_ms.map_or(RETRY_AFTER_UNKNOWN_MS, patient);
-        Some(Refusal::QueueFull { procedure: it.name.clone(), bound, limit, retry_after_ms })
+        match bounds.into_iter().find(|(would_be, limit, _)| would_be > limit) {
+            Some((_, limit, bound)) => Some(Self::queue_full(it, bound, limit)),
+            None if route.route.callbacks.is_empty() => None,
+            None => self.reservation_refusal(&route.route),
+        }
     }
 
-    /// Whether the call would start too late, as far as can be told. One before which nothing waits is always taken: so
+    /// Whether the call would end too late, as far as can be told: its wait, and as long as an attempt takes. One before which nothing waits is always taken: so
     /// there is always something to measure.
     pub(crate) fn lateness_refusal(&self, submit: &Submit) -> Option<Refusal> {
         if !self.limits.predict || submit.deadline_ms == 0 || !starts_now(submit, self.now) {
             return None;
         }
         let (ahead, wait_ms) = self.wait_of(submit)?;
-        if ahead == 0 || wait_ms <= submit.deadline_ms {
+        let it = self.procedures.get(self.routes.get(submit.route).procedure);
+        let service_ms = it.meter.service.mean_us().unwrap_or(0) / 1_000;
+        let ends_ms = wait_ms.saturating_add(service_ms);
+        if ahead == 0 || ends_ms <= submit.deadline_ms {
             return None;
         }
-        let procedure = self.procedures.get(self.routes.get(submit.route).procedure).name.clone();
-        let retry_after_ms = patient(wait_ms - submit.deadline_ms);
-        Some(Refusal::TooLate { procedure, wait_ms, deadline_ms: submit.deadline_ms, retry_after_ms })
+        let procedure = it.name.clone();
+        let retry_after_ms = patient(ends_ms - submit.deadline_ms);
+        Some(Refusal::TooLate { procedure, wait_ms, service_ms, deadline_ms: submit.deadline_ms, retry_after_ms })
     }
 
     /// How long a call would wait for its start, in milliseconds; `None` where that cannot be told.

@@ -252,8 +252,8 @@ pub enum Refusal {
     CallsFull { limit: u32 },
     /// As much of the procedure waits as may.
     QueueFull { procedure: Name, bound: Bound, limit: u64, retry_after_ms: u64 },
-    /// It would start after its deadline.
-    TooLate { procedure: Name, wait_ms: u64, deadline_ms: u64, retry_after_ms: u64 },
+    /// It would end after its deadline.
+    TooLate { procedure: Name, wait_ms: u64, service_ms: u64, deadline_ms: u64, retry_after_ms: u64 },
     /// The broker knows as many different routes as it may.
     RoutesFull { limit: u32 },
     /// A newer session of the same inbox has taken over.

@@ -33,6 +33,8 @@ pub(crate) struct Procedure {
     pub counts: [u64; 8],
     /// What of them waits.
     pub waiting: Waiting,
+    /// Calls of it that the callbacks of unsettled ones may become.
+    pub reserved: u64,
     /// Settled calls in the order they settled: index and generation.
     pub settled: VecDeque<(u32, u32)>,
     /// Dead letters, likewise; entries of those that were purged are void.
@@ -77,6 +79,7 @@ impl Procedures {
             resuming: Vec::new(),
             counts: [0; 8],
             waiting: Waiting::default(),
+            reserved: 0,
             settled: VecDeque::new(),
             dead: VecDeque::new(),
             dead_kept: 0,

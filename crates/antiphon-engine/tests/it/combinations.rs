@@ -139,6 +139,9 @@ impl Play {
             asked.ready_ms = self.ms;
             let cause = name.split('>').next().and_then(|cause| self.reference.calls.get(cause));
             asked.tenant = cause.map_or("", |cause| cause.tenant);
+            if name.ends_with(">y") && cause.is_some_and(|cause| cause.callbacks == ["y", "x"]) {
+                asked.callbacks.push("x");
+            }
             self.reference.calls.insert(name.clone(), asked);
         }
         let granted = &self.world.granted[self.grants..];
@@ -274,9 +277,8 @@ impl Play {
         key: Option<&'static str>,
         group: Option<String>,
     ) {
-        let (waiting, reserved) = self.reference.load(asked.procedure);
-        let limit = self.reference.queued_max.get(asked.procedure).copied();
-        let (procedure, known) = (asked.procedure, key.and_then(|key| self.known(key)));
+        let known = key.and_then(|key| self.known(key));
+        let full = self.reference.full_for(&asked);
         asked.ready_ms = self.ms.max(asked.due_ms);
         if asked.due_ms == 0 {
             asked.joined = self.reference.join();
@@ -298,7 +300,7 @@ impl Play {
                 assert_eq!(accepted, name);
                 let unharmed = known.is_none_or(|known| self.released.contains(&known));
                 assert!(unharmed, "{key:?} stands for another call");
-                assert!(limit.is_none_or(|limit| waiting < limit), "{waiting} of {limit:?} wait, and one more may");
+                assert_eq!(full, None, "the queue is full, and one more may wait");
                 if let Some(key) = key {
                     self.keyed.insert(key, name.to_owned());
                 }
@@ -315,9 +317,8 @@ impl Play {
             }
             (None, None, _) => {
                 assert!(said.contains("refused"), "{said}");
-                if said.contains("QueueFull") && said.contains("\"p\"") == (procedure == "p") {
-                    let limit = limit.expect("a queue without a limit is not full");
-                    assert!(waiting + reserved >= limit, "{waiting} and {reserved} of {limit} wait, and none may");
+                if said.contains("QueueFull") {
+                    assert!(full.is_some(), "no queue is full, and one more may not wait: {said}");
                 }
                 self.reference.calls.remove(name);
                 if let Some(group) = group {

@@ -146,3 +146,23 @@ fn a_setting_that_is_lowered_lets_the_rest_go_bit_by_bit() {
     world.run("set p outcome_bytes=3000\nat 1s\nat 2s");
     assert_eq!(world.engine.counts().iter().sum::<u64>(), 2, "two outcomes with what each counts besides are within");
 }
+
+#[test]
+fn callbacks_have_their_place_in_the_queue_of_their_procedure_from_the_start() {
+    let mut world = World::new(Limits::new(true));
+    world.run("caller c\nset x queued_max=2\nsubmit a detached callback=x@success,x@failure");
+    let last = |world: &World| world.log.lines().next_back().unwrap().trim().to_owned();
+    assert!(last(&world).starts_with("c: a accepted"), "{}", world.log);
+    let full = "c: refused, QueueFull { procedure: \"x\", bound: Calls, limit: 2, retry_after_ms: 1000 }";
+    for line in
+        ["submit b detached callback=x", "submit b to=x detached", "callback a x@value", "submit b callback=y>x"]
+    {
+        world.run(line);
+        assert!(last(&world).ends_with(full.strip_prefix("c: ").unwrap()), "{line}: {}", world.log);
+    }
+    world.run("submit b detached callback=y\nworker w\nok a\nok b");
+    world.run("submit d to=x detached");
+    assert!(last(&world).starts_with("c: d accepted"), "one of two was needed, the other is given back: {}", world.log);
+    world.run("restart\ncaller c\nsubmit e to=x detached");
+    assert!(last(&world).contains("QueueFull"), "one callback and one call wait there: {}", world.log);
+}

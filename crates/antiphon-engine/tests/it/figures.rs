@@ -2,18 +2,20 @@
 //! call early.
 
 use antiphon_engine::{
-    Body, Command, Effect, Effects, End, Engine, Gate, Handle, InboxKey, Limits, Now, Peer, Record, Role, Submit, Told,
-    Urgency,
+    Body, Command, Effect, Effects, End, Engine, Gate, Handle, InboxKey, Limits, Now, Peer, Record, Role, Submit, Ties,
+    Told, Urgency,
 };
 use antiphon_protocol::{CallId, CallerId, IncarnationId, LeaseTag, Name, Offer, OfferedProcedure, Route, Start};
 use std::collections::{BTreeMap, HashMap};
 
 const CALLER: Peer = Peer(0);
 
-/// Keeps the leases it is told of.
+/// Keeps the leases it is told of, and counts everything.
 #[derive(Default)]
-struct Sink {
+pub struct Sink {
     handles: u64,
+    /// Records, bodies kept and let go, children gathered, words to peers.
+    pub done: u64,
     leases: Vec<(Peer, LeaseTag, CallId)>,
 }
 
@@ -24,18 +26,24 @@ impl Effects for Sink {
 
     fn store(&mut self, _: Body) -> Handle {
         self.handles += 1;
+        self.done += 1;
         Handle(self.handles)
     }
 
-    fn release(&mut self, _: Handle) {}
+    fn release(&mut self, _: Handle) {
+        self.done += 1;
+    }
 
     fn begin_gathering(&mut self) {}
 
-    fn gather(&mut self, _: Told) {}
+    fn gather(&mut self, _: Told) {
+        self.done += 1;
+    }
 
     fn entomb(&mut self, _: CallId) {}
 
     fn emit(&mut self, _: Gate, effect: Effect) {
+        self.done += 1;
         if let Effect::Lease { peer, grant } = effect {
             self.leases.push((peer, grant.lease, grant.call));
         }
@@ -43,10 +51,10 @@ impl Effects for Sink {
 }
 
 /// An engine whose calls take a fixed time of virtual time.
-struct World {
-    engine: Engine,
-    sink: Sink,
-    now: Now,
+pub struct World {
+    pub engine: Engine,
+    pub sink: Sink,
+    pub now: Now,
     service_ms: u64,
     /// What ends when.
     ends: BTreeMap<u64, Vec<(Peer, LeaseTag, CallId)>>,
@@ -58,7 +66,7 @@ struct World {
 }
 
 impl World {
-    fn new(tenants: usize, service_ms: u64) -> Self {
+    pub fn new(tenants: usize, service_ms: u64) -> Self {
         let now = Now { monotonic_ms: 1, wall_ms: 1_700_000_000_000 };
         let limits = Limits { predict: false, ..Limits::new(false) };
         let mut engine = Engine::new(limits, 42, now);
@@ -69,7 +77,7 @@ impl World {
         Self { engine, sink, now, service_ms, ends, submitted, waits, next: 0, workers: 0 }
     }
 
-    fn worker(&mut self, slots: u32) {
+    pub fn worker(&mut self, slots: u32) {
         self.workers += 1;
         let offered = OfferedProcedure { name: Name::from_static("p.q"), idempotent: true, schema: None };
         let mut incarnation = [0; 16];
@@ -87,14 +95,18 @@ impl World {
     }
 
     fn submit(&mut self, tenant: usize, start: Start) {
-        self.next += 1;
         let mut route = Route::new(Name::from_static("p.q"));
         route.tenant = Some(Name::new(&format!("t{tenant}")).unwrap());
-        let route = self.engine.intern(&route).unwrap();
+        let id = self.submit_to(&route, start, None);
+        self.submitted.insert(id, (tenant, self.now.monotonic_ms));
+    }
+
+    pub fn submit_to(&mut self, route: &Route, start: Start, ties: Option<Box<Ties>>) -> CallId {
+        self.next += 1;
+        let route = self.engine.intern(route).unwrap();
         let mut random = [0; 10];
         random[..8].copy_from_slice(&self.next.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
         let id = CallId::new(self.now.wall_ms, random);
-        self.submitted.insert(id, (tenant, self.now.monotonic_ms));
         let submit = Submit {
             peer: CALLER,
             tag: self.next,
@@ -108,10 +120,20 @@ impl World {
             wants_outcome: false,
             resent: false,
             revives: None,
-            ties: None,
+            ties,
         };
         self.engine.handle(self.now, Command::Submit(submit), &mut self.sink);
         self.engine.release_route(route);
+        id
+    }
+
+    /// One turn of at most about so many steps: how much was done in it, and the leases that were given.
+    pub fn turn(&mut self, steps: u32) -> (u64, Vec<(Peer, LeaseTag, CallId)>) {
+        let before = self.sink.done;
+        self.now.monotonic_ms += 1;
+        self.now.wall_ms += 1;
+        self.engine.advance(self.now, steps, &mut self.sink);
+        (self.sink.done - before, std::mem::take(&mut self.sink.leases))
     }
 
     /// Goes on to this time: ends what ends, starts what may.

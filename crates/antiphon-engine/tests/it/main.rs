@@ -8,6 +8,7 @@ mod combinations;
 mod door;
 mod events;
 mod explain;
+mod fanout;
 mod figures;
 mod groups;
 mod inboxes;

@@ -142,13 +142,27 @@ fn a_call_that_would_start_too_late_is_refused_at_once_and_told_when_to_come_bac
     shop.submit("deadline=300ms priority=9");
     let line = shop.world.log.lines().next_back().unwrap();
     assert!(line.contains("refused, TooLate { procedure: \"p\", wait_ms: 9"), "{line}");
-    assert!(line.contains("deadline_ms: 300, retry_after_ms: 6"), "{line}");
+    assert!(line.contains("service_ms: 100, deadline_ms: 300, retry_after_ms: 7"), "{line}");
     shop.submit("deadline=300ms priority=9 tenant=red");
     assert!(shop.world.log.contains("accepted in"), "tenants take turns: {}", shop.world.log);
     shop.submit("deadline=300ms priority=2");
     assert!(shop.world.log.contains("refused, TooLate"), "a lower class waits for its share: {}", shop.world.log);
     shop.submit("deadline=2s priority=9");
     assert!(shop.world.log.contains("accepted"), "{}", shop.world.log);
+}
+
+#[test]
+fn a_call_that_could_start_in_time_but_not_end_in_time_is_refused() {
+    let mut shop = Shop::new(1);
+    for _ in 0..20 {
+        shop.submit("priority=9");
+    }
+    shop.pass(1_010, |_| 100);
+    // Nine wait, and one is half done: it starts in about 950 ms and takes 100 ms.
+    for (deadline, taken) in [("900ms", false), ("1s", false), ("1100ms", true)] {
+        shop.submit(&format!("deadline={deadline} priority=9"));
+        assert_eq!(!shop.world.log.contains("TooLate"), taken, "{deadline}: {}", shop.world.log);
+    }
 }
 
 #[test]

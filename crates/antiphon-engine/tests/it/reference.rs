@@ -126,8 +126,18 @@ impl Reference {
         }
     }
 
+    /// A procedure whose queue has no room for this call or for its callbacks, if there is one.
+    pub fn full_for(&self, asked: &Asked) -> Option<(&'static str, usize, usize)> {
+        self.queued_max.iter().find_map(|(procedure, limit)| {
+            let callbacks = asked.callbacks.iter().filter(|callback| *callback == procedure).count();
+            let more = callbacks + usize::from(asked.procedure == *procedure);
+            let (waiting, reserved) = self.load(procedure);
+            (more > 0 && waiting + reserved + more > *limit).then_some((*procedure, waiting, reserved))
+        })
+    }
+
     /// How many calls of a procedure wait, and how many more the callbacks of unsettled ones may become.
-    pub fn load(&self, procedure: &str) -> (usize, usize) {
+    fn load(&self, procedure: &str) -> (usize, usize) {
         let (mut waiting, mut reserved) = (0, 0);
         for (name, standing) in &self.standings {
             let Some(asked) = self.calls.get(name) else { continue };
