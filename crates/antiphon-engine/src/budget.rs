@@ -5,6 +5,7 @@
 use crate::Engine;
 use crate::call::DURABLE;
 use crate::meter::WINDOW_MS;
+use crate::planted::planted;
 use antiphon_protocol::State;
 
 /// How often held calls are looked at, in milliseconds: often enough that the budget is used evenly.
@@ -26,7 +27,7 @@ impl Engine {
 
     fn may_retry(&self, procedure: u32) -> bool {
         let retries = self.procedures.get(procedure).meter.retries.count(self.now.monotonic_ms);
-        retries < self.retries_max(procedure)
+        retries < self.retries_max(procedure) || planted!("the budget of retries is ignored")
     }
 
     /// Whether the budget is used up for a call that failed now.
@@ -65,7 +66,7 @@ impl Engine {
         self.calls.extra_mut(index).held = true;
         let it = self.procedures.get_mut(procedure);
         it.held.push_back((index, stamp));
-        if it.held.len() == 1 {
+        if it.held.len() == 1 && !planted!("held retries are forgotten") {
             self.budgets.push(self.now.monotonic_ms + STEP_MS, procedure, 0);
         }
         true

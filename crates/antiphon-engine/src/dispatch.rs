@@ -7,6 +7,7 @@ use crate::Engine;
 use crate::call::{NONE, SUSPECT};
 use crate::effect::Effects;
 use crate::limits::Order;
+use crate::planted::planted;
 use crate::queue::Entry;
 use crate::worker::Served;
 use antiphon_protocol::State;
@@ -175,7 +176,7 @@ impl Engine {
     /// calls would take every slot that becomes free, for ever.
     fn reserve(&mut self, place: u32, section: u32) {
         let Some(worker) = self.workers.get_mut(place) else { return };
-        if worker.reserved != section {
+        if worker.reserved != section && !planted!("no slots are kept for heavy calls") {
             worker.reserved = section;
             self.sections.get_mut(section).reserving.push(place);
         }
@@ -191,6 +192,9 @@ impl Engine {
 
     /// Workers that keep slots free for calls that are no longer there take others again.
     fn drop_spare_reservations(&mut self, section: u32) {
+        if planted!("slots stay kept for calls that are gone") {
+            return;
+        }
         while self.sections.get(section).reserving.len() > self.sections.get(section).ready() {
             let Some(place) = self.sections.get(section).reserving.last().copied() else { return };
             self.drop_reservation(place);

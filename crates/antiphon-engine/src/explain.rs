@@ -169,11 +169,14 @@ impl Engine {
     fn cause_in_line(&self, index: u32) -> Cause {
         let open = || self.able(index).filter(|worker| worker.is_open());
         let ahead = self.ahead(index);
-        if self.calls.get(index).has(SUSPECT) && open().all(|worker| worker.suspect != NONE) {
+        let suspect = self.calls.get(index).has(SUSPECT);
+        // A worker that runs a suspect takes no other, however many slots are free.
+        let takes = |worker: &&Worker| !suspect || worker.suspect == NONE;
+        if !open().any(|worker| takes(&worker)) {
             return Cause::Suspect { ahead };
         }
         let needed = self.sections.get(self.routes.get(self.calls.get(index).route).section).needs.slots;
-        if ahead == 0 && open().any(|worker| worker.free() >= needed) {
+        if ahead == 0 && open().filter(takes).any(|worker| worker.free() >= needed) {
             return Cause::Starting;
         }
         let (workers, slots) = open().fold((0, 0_u32), |(count, slots), worker| (count + 1, slots + worker.slots));

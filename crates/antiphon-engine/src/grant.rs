@@ -13,8 +13,11 @@ impl Engine {
         let token = self.next_token();
         let ends_ms = monotonic_ms + u64::from(self.limits.lease_ms) / if planted!("leases end early") { 2 } else { 1 };
         let kept = self.routes.get(self.calls.get(index).route);
-        let (procedure, slots) = (kept.procedure, u32::from(kept.route.slots.max(1)));
-        self.end_wait(index);
+        let slots = if planted!("heavy calls take one slot") { 1 } else { u32::from(kept.route.slots.max(1)) };
+        let procedure = kept.procedure;
+        if !planted!("who starts counts as waiting") {
+            self.end_wait(index);
+        }
         self.meter_start(index);
         self.take_key(index);
         let call = self.calls.get_mut(index);

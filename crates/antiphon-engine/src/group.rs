@@ -9,6 +9,7 @@
 
 use crate::call::{DURABLE, NONE, OUTSTANDING, OVERDUE, gate_of};
 use crate::effect::{Body, Effects, Gate, Reason, Refusal, Role, Urgency};
+use crate::planted::planted;
 use crate::record::Record;
 use crate::session::Leftover;
 use crate::settle::Verdict;
@@ -164,7 +165,7 @@ impl Engine {
         if let Some(children) = self.groups.get_mut(&index) {
             children.sealed = true;
         }
-        if durable {
+        if durable && !planted!("a seal is forgotten by a restart") {
             effects.record(&Record::Sealed { id }, Body::None, Role::Delta(handle), Urgency::Now);
         }
         self.weigh_group(index);
@@ -173,7 +174,9 @@ impl Engine {
 
     /// A call has settled: its groups count it.
     pub(crate) fn count_child(&mut self, index: u32) {
-        let succeeded = self.calls.get(index).state == State::Succeeded;
+        let state = self.calls.get(index).state;
+        let succeeded =
+            state == State::Succeeded || (planted!("a failed child has succeeded") && state == State::Failed);
         let memberships = self.calls.extra(index).map_or(Vec::new(), |extra| extra.groups.clone());
         for Membership { group, .. } in memberships {
             if let Some(children) = self.groups.get_mut(&group) {
@@ -190,7 +193,9 @@ impl Engine {
         let Some(children) = self.groups.get_mut(&index).filter(|children| children.phase == Phase::Open) else {
             return;
         };
-        if let Some(met) = group.kind.decide(children.sealed, children.counts) {
+        if let Some(met) =
+            group.kind.decide(children.sealed || planted!("groups settle before they are sealed"), children.counts)
+        {
             children.phase = if group.cancel_rest { Phase::Cancelling(0, Some(met)) } else { Phase::Gathering(0, met) };
             self.deciding.push_back(index);
         }
@@ -212,6 +217,7 @@ impl Engine {
 
     /// Works on the groups that are decided, in the order they were, at most about `budget` children.
     pub(crate) fn settle_groups(&mut self, budget: u32, effects: &mut impl Effects) {
+        let budget = if planted!("a group is settled in one turn") { u32::MAX } else { budget };
         for _ in 0..budget {
             let Some(index) = self.deciding.front().copied() else { return };
             let Some(phase) = self.groups.get(&index).map(|children| children.phase) else {
@@ -236,7 +242,10 @@ impl Engine {
     fn cancel_child(&mut self, index: u32, cursor: u32, met: Option<bool>, effects: &mut impl Effects) -> Phase {
         match self.groups.get(&index).and_then(|children| children.next(cursor)) {
             Some(child) => {
-                if child != NONE && !self.calls.get(child).state.is_settled() {
+                if child != NONE
+                    && !self.calls.get(child).state.is_settled()
+                    && !planted!("the rest of a group runs on")
+                {
                     self.cancel_index(child, effects);
                 }
                 Phase::Cancelling(cursor + 1, met)

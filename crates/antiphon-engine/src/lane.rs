@@ -7,6 +7,7 @@
 use crate::Engine;
 use crate::call::{DURABLE, NONE};
 use crate::effect::{Body, Effects, Refusal, Role, Urgency};
+use crate::planted::planted;
 use crate::record::Record;
 use crate::tail::Ties;
 use alloc::vec::Vec;
@@ -198,7 +199,7 @@ impl Engine {
         if let Some(before) = self.serial_mut(before) {
             before.after = index;
         }
-        first
+        first || planted!("calls of a lane overlap")
     }
 
     /// Whether a ready call waits behind others of its lane.
@@ -237,7 +238,7 @@ impl Engine {
         let head = lane.first;
         if head == NONE {
             self.lanes.close(place);
-        } else if before == NONE && self.calls.get(head).state == State::Ready {
+        } else if before == NONE && self.calls.get(head).state == State::Ready && !planted!("a lane is not passed on") {
             self.enqueue(head);
         }
     }

@@ -3,6 +3,7 @@
 
 use crate::Engine;
 use crate::effect::{Effect, Effects, Gate, Peer};
+use crate::planted::planted;
 use antiphon_protocol::{CallId, LeaseTag};
 
 /// Whether a lease takes its slots.
@@ -26,7 +27,9 @@ impl Engine {
         lease.awaits = awaits;
         let (place, slots, call, parking) = (lease.worker, lease.slots, lease.call, lease.parking);
         let Some(worker) = self.workers.get_mut(place) else { return };
-        if parking != Parking::Running || worker.parked >= self.limits.parked_max {
+        if parking != Parking::Running
+            || (worker.parked >= self.limits.parked_max && !planted!("any number may be parked"))
+        {
             return;
         }
         worker.parked += 1;
@@ -81,7 +84,7 @@ impl Engine {
                 continue;
             }
             it.running += 1;
-            worker.used += slots;
+            worker.used += if planted!("who goes on takes no slot") { 0 } else { slots };
             worker.parked -= 1;
             let lease = self.leases.get_mut(tag.slot);
             (lease.parking, lease.awaits) = (Parking::Running, None);

@@ -6,6 +6,7 @@
 
 use crate::fairness::Strides;
 use crate::limits::Classes;
+use crate::planted::planted;
 use alloc::collections::{BinaryHeap, VecDeque};
 use alloc::vec::Vec;
 use antiphon_protocol::Priority;
@@ -67,7 +68,9 @@ impl Line {
 
     fn pop(&mut self) -> Option<Entry> {
         match (self.in_order.front(), self.early.peek()) {
-            (Some(a), Some(Reverse(b))) if b < a => self.early.pop().map(|Reverse(entry)| entry),
+            (Some(a), Some(Reverse(b))) if b < a && !planted!("early deadlines go last") => {
+                self.early.pop().map(|Reverse(entry)| entry)
+            }
             (Some(_), _) => self.in_order.pop_front(),
             (None, _) => self.early.pop().map(|Reverse(entry)| entry),
         }
@@ -168,7 +171,9 @@ impl Queue {
                 if live(&entry) {
                     line.live = line.live.saturating_sub(1);
                     line.turning = line.live > 0;
-                    if line.turning {
+                    if line.turning && planted!("a tenant keeps its turn") {
+                        turns.push_front(place);
+                    } else if line.turning {
                         turns.push_back(place);
                     }
                     return Some(entry);

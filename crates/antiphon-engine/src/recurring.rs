@@ -5,6 +5,7 @@ use crate::Engine;
 use crate::call::{Call, DURABLE, NONE};
 use crate::codec::{Malformed, Reader, Writer};
 use crate::effect::{Body, Effects, Handle, Refusal, Role, Urgency};
+use crate::planted::planted;
 use crate::record::{Record, name};
 use crate::replay::Replay;
 use crate::route_codec::{decode_route, encode_route};
@@ -248,7 +249,7 @@ impl Engine {
             if tick_ms <= kept_cursor(&ticked) {
                 continue;
             }
-            let runs = overlap != Overlap::Allow && self.last_runs(id, ticked.last_ms);
+            let runs = overlap != Overlap::Allow && !planted!("ticks overlap") && self.last_runs(id, ticked.last_ms);
             let launched = match overlap {
                 Overlap::Skip if runs => true,
                 Overlap::Queue if runs => {
@@ -280,7 +281,8 @@ impl Engine {
         let queued: Vec<CallId> = self.schedules.queued.iter().copied().collect();
         for id in queued {
             let Some(mut ticked) = self.schedules.all.get(&id).map(|kept| kept.it.ticked) else { continue };
-            if !self.last_runs(id, ticked.last_ms) && self.launch(id, ticked.queued_ms, effects) {
+            let forgotten = planted!("a tick that waits is forgotten");
+            if !forgotten && !self.last_runs(id, ticked.last_ms) && self.launch(id, ticked.queued_ms, effects) {
                 ticked.last_ms = core::mem::take(&mut ticked.queued_ms);
                 self.record_ticked(id, ticked, effects);
             }
@@ -289,7 +291,7 @@ impl Engine {
 
     fn record_ticked(&mut self, id: CallId, ticked: Ticked, effects: &mut impl Effects) {
         let Some(kept) = self.schedules.all.get(&id).filter(|kept| kept.it.ticked != ticked) else { return };
-        if self.limits.durable {
+        if self.limits.durable && !planted!("ticks are forgotten by a restart") {
             // Behind the records of the calls: a crash that cuts it off finds those calls there.
             effects.record(&Record::Ticked { id, ticked }, Body::None, Role::Delta(kept.handle), Urgency::Now);
         }

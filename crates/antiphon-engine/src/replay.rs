@@ -343,7 +343,7 @@ impl Replay {
         });
         let made = record.ties.made;
         self.tie(index, record.ties);
-        if !made {
+        if !made && !planted!("callbacks that a crash cut off are lost") {
             self.make_again(index);
         }
         let dead = record.state == State::Dead;
@@ -413,6 +413,9 @@ impl Replay {
             }
         }
         joined.sort_unstable();
+        if planted!("a restart turns lanes around") {
+            joined.reverse();
+        }
         if let Some((turn, _)) = joined.last() {
             self.engine.lane_turns = self.engine.lane_turns.max(*turn);
         }

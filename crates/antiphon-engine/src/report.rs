@@ -211,6 +211,9 @@ impl Engine {
         effects: &mut impl Effects,
     ) {
         let later = due_ms > self.now.monotonic_ms;
+        if planted!("a retry loses the head of its lane") {
+            self.leave_lane(index);
+        }
         let procedure = self.procedure_of(index);
         self.procedures.get_mut(procedure).count(State::Leased, -1);
         let call = self.calls.get_mut(index);
@@ -292,6 +295,7 @@ impl Engine {
             self.leases.get_mut(moved).held = lease.held;
         }
         match lease.parking {
+            Parking::Running if planted!("the slot of a stopped attempt leaks") && lease.stopping => {}
             Parking::Running => worker.used -= lease.slots,
             Parking::Parked | Parking::Resuming => worker.parked -= 1,
         }

@@ -3,6 +3,7 @@
 //! The rate is a bucket of tokens kept as one number, the time at which it will be full again (the virtual scheduling
 //! algorithm of ITU-T I.371): in nanoseconds, so that nothing is rounded in favour of too many starts.
 
+use crate::planted::planted;
 use crate::procedure::Procedure;
 use crate::{Engine, Now};
 use alloc::boxed::Box;
@@ -56,7 +57,7 @@ impl Ruled {
     }
 
     fn take_token(&mut self, now: Now) {
-        if let Some(rate) = self.rule.rate {
+        if let Some(rate) = self.rule.rate.filter(|_| !planted!("starts use up no rate")) {
             self.full_ns = self.full_ns.max(now.monotonic_ms.saturating_mul(NS)).saturating_add(rate.interval_ns());
         }
     }
@@ -71,14 +72,14 @@ impl Procedure {
     /// Whether its rule lets one more call start.
     pub fn may_start(&self, now: Now) -> bool {
         let Some(ruled) = &self.ruled else { return true };
-        !ruled.rule.paused && !self.is_full() && ruled.token_ms(now) == 0
+        (!ruled.rule.paused || planted!("paused procedures start")) && !self.is_full() && ruled.token_ms(now) == 0
     }
 
     /// Whether as many calls run as may.
     pub fn is_full(&self) -> bool {
-        self.ruled
-            .as_ref()
-            .is_some_and(|ruled| ruled.rule.running_max != 0 && u64::from(self.running) >= ruled.rule.running_max)
+        self.ruled.as_ref().filter(|ruled| ruled.rule.running_max != 0).is_some_and(|ruled| {
+            u64::from(self.running) >= ruled.rule.running_max + u64::from(planted!("a cap takes one more"))
+        })
     }
 }
 
@@ -133,6 +134,9 @@ impl Engine {
             if let Some(ruled) = &mut self.procedures.get_mut(due.index).ruled {
                 ruled.awaited = false;
             }
+            if planted!("a token wakes nobody") {
+                continue;
+            }
             self.wake_procedure(due.index);
         }
     }
@@ -142,7 +146,7 @@ impl Engine {
         let it = self.procedures.get_mut(place);
         let full = it.is_full();
         it.running -= 1;
-        if full {
+        if full && !planted!("a place under a cap wakes nobody") {
             self.wake_procedure(place);
         }
     }

@@ -1,6 +1,7 @@
 //! Sections of queues: the ready calls of one procedure that need the same of a worker, the workers that could run
 //! them, and the workers that keep slots free for one of them.
 
+use crate::planted::planted;
 use crate::queue::{Entry, Queue};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -32,12 +33,13 @@ impl Needs {
 
     /// Whether a worker with these labels, in order, has all that are required.
     pub fn met_by(&self, labels: &[Name]) -> bool {
-        self.labels.iter().all(|label| labels.binary_search(label).is_ok())
+        planted!("labels are not looked at") || self.labels.iter().all(|label| labels.binary_search(label).is_ok())
     }
 
     /// Whether a worker that offers this shape, or takes whatever comes, takes its arguments.
     pub fn fit(&self, offered: Option<&Shape>) -> bool {
-        offered.zip(self.shape.as_ref()).is_none_or(|(offered, sent)| offered.takes(sent))
+        planted!("schemas are not looked at")
+            || offered.zip(self.shape.as_ref()).is_none_or(|(offered, sent)| offered.takes(sent))
     }
 }
 

@@ -44,6 +44,12 @@ pub const LAYERS: &[Layer] = &[
         needs: &[],
     },
     Layer {
+        name: "planted bugs of order",
+        cargo: "test --profile prove -p antiphon-engine --test it planted -- --nocapture",
+        amount: ["RUSTFLAGS=--cfg planting", "RUSTFLAGS=--cfg planting"],
+        needs: &[],
+    },
+    Layer {
         name: "journal: every crash",
         cargo: "test --release -p antiphon-journal --test it exhaustive -- --nocapture",
         amount: ["ANTIPHON_PROVE_OPERATIONS=1", "ANTIPHON_PROVE_OPERATIONS=3"],

@@ -33,7 +33,7 @@ fn fail(world: &mut World, calls: &[&str], options: &str) {
 }
 
 #[test]
-fn what_is_over_the_budget_waits_in_order_and_says_so() {
+pub fn what_is_over_the_budget_waits_in_order_and_says_so() {
     let mut world = world();
     fail(&mut world, &["a", "b", "d", "e"], "");
     assert_eq!((state(&world, "a"), state(&world, "b")), (State::Leased, State::Leased), "within the budget");

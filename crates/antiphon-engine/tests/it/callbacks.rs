@@ -341,7 +341,7 @@ fn room_for_callbacks_is_taken_at_submission_and_given_back() {
 
 /// The journal is cut off between the two records, as a crash may do.
 #[test]
-fn a_crash_between_a_settlement_and_its_callback_loses_neither() {
+pub fn a_crash_between_a_settlement_and_its_callback_loses_neither() {
     let mut world = World::new(Limits::new(true));
     world.run("caller c\nworker w\nsubmit a callback=x@value>y\nok a");
     let settled = world.scribe.position_of(world.id("a"), 5).unwrap();

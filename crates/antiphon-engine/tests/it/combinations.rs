@@ -45,6 +45,21 @@ enum Policy {
     Volatile,
 }
 
+/// What a schedule should have done.
+struct Schedule {
+    overlap: &'static str,
+    added_ms: u64,
+    /// Its last tick that was looked at.
+    cursor: u64,
+    /// The tick of its latest call, and one that waits for that to end.
+    last: Option<u64>,
+    queued: Option<u64>,
+    /// Ticks that make a call.
+    calls: BTreeSet<u64>,
+}
+
+const EVERY_MS: u64 = 3_000;
+
 struct Play {
     world: World,
     random: Random,
@@ -57,7 +72,7 @@ struct Play {
     subscribed: BTreeMap<String, &'static str>,
     /// Calls that events must have made.
     expected: BTreeSet<String>,
-    schedules: BTreeMap<String, &'static str>,
+    schedules: BTreeMap<String, Schedule>,
     events: usize,
     /// Calls that a worker gave back unharmed: if they end then, they have freed their keys.
     released: BTreeSet<String>,
@@ -81,7 +96,9 @@ impl Play {
         world.scribe.forgets = true;
         world.run("caller c");
         let mut reference = Reference::default();
-        reference.turns = on & 1 << Policy::Keys as u64 == 0;
+        let uses = |policy: Policy| on & 1 << policy as u64 != 0;
+        reference.turns = !uses(Policy::Keys);
+        reference.conserves = !uses(Policy::Costs) && !uses(Policy::Parking);
         Self {
             world,
             random,
@@ -151,7 +168,7 @@ impl Play {
     }
 
     fn step(&mut self) {
-        match self.random.below(24) {
+        match self.random.below(30) {
             0..=7 => self.submit(),
             8 | 9 => self.pass(),
             10 => self.worker_comes(),
@@ -160,12 +177,12 @@ impl Play {
                 let call = self.some_call();
                 self.run(&format!("cancel {call}"));
             }
-            13 if self.uses(Policy::Restarts, 4) => self.restart(),
-            14 => self.rule(),
-            15 if self.uses(Policy::Parking, 1) => self.end(&["park", "resume"]),
-            16 if self.uses(Policy::Groups, 1) => self.group(),
-            17 if self.uses(Policy::Events, 1) => self.event(),
-            18 if self.uses(Policy::Schedules, 1) => self.tick(),
+            13 if self.uses(Policy::Restarts, 2) => self.restart(),
+            14 | 24 => self.rule(),
+            15 | 26 if self.uses(Policy::Parking, 1) => self.end(&["park", "resume"]),
+            16 | 27 if self.uses(Policy::Groups, 1) => self.group(),
+            17 | 28 if self.uses(Policy::Events, 1) => self.event(),
+            18 | 25 if self.uses(Policy::Schedules, 1) => self.tick(),
             19 if self.uses(Policy::Compaction, 2) => self.world.sweep(),
             _ => self.end(&["ok", "ok", "fail", "retry", "retry", "bury", "release", "stopped", "extend"]),
         }
@@ -220,8 +237,9 @@ impl Play {
             option(format!("delay={delay_ms}ms"));
         }
         if self.uses(Policy::Deadlines, 4) {
-            asked.deadline_ms = self.ms + 8_000;
-            option("deadline=8s".to_owned());
+            let within_ms = [2_000, 8_000][self.random.below(2)];
+            asked.deadline_ms = self.ms + within_ms;
+            option(format!("deadline={within_ms}ms"));
         }
         if self.uses(Policy::Volatile, 4) {
             asked.volatile = true;
@@ -525,11 +543,41 @@ impl Play {
         let count = self.schedules.len();
         if count < 2 && self.random.below(2) == 0 {
             let (name, overlap) = (format!("t{count}"), self.random.pick(&["allow", "skip", "queue", "cancel"]));
-            self.schedules.insert(name.clone(), overlap);
+            let (last, queued, calls) = (None, None, BTreeSet::new());
+            let schedule = Schedule { overlap, added_ms: self.ms, cursor: 0, last, queued, calls };
+            self.schedules.insert(name.clone(), schedule);
             self.run(&format!("schedule {name} every=3s overlap={overlap} to=p"));
         } else if count > 0 {
             let name = format!("t{}", self.random.below(count));
+            self.plan_ticks(&name);
             self.run(&format!("tick {name}"));
+        }
+    }
+
+    /// Which of the ticks that are due now make a call.
+    fn plan_ticks(&mut self, name: &str) {
+        let it = self.schedules.get_mut(name).unwrap();
+        let ended = |tick: u64| self.reference.ended.contains_key(&format!("{name}@{tick}"));
+        if it.queued.is_some() && it.last.is_none_or(ended) {
+            it.last = it.queued.take();
+        }
+        let due = it.cursor + 1..=(self.ms - it.added_ms) / EVERY_MS;
+        for tick in due.take(9) {
+            it.cursor = tick;
+            let runs = it.last.is_some_and(|last| !ended(last)) && it.overlap != "allow";
+            match it.overlap {
+                "skip" if runs => continue,
+                "queue" if runs => {
+                    if it.queued.is_none() {
+                        it.queued = Some(tick);
+                        it.calls.insert(tick);
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            it.last = Some(tick);
+            it.calls.insert(tick);
         }
     }
 
@@ -545,8 +593,10 @@ impl Play {
         self.open("x", "gpu,big", 4, None);
         self.open("w", "gpu", 3, None);
         for group in self.reference.groups.keys().cloned().collect::<Vec<_>>() {
-            self.reference.groups.get_mut(&group).unwrap().1 = true;
-            self.run(&format!("seal {group}"));
+            let sealed = &mut self.reference.groups.get_mut(&group).unwrap().1;
+            if !std::mem::replace(sealed, true) {
+                self.run(&format!("seal {group}"));
+            }
         }
         for _ in 0..120 {
             if self.reference.standings.values().all(is_over) {
@@ -579,10 +629,11 @@ impl Play {
                 assert_eq!(written(&name, Kind::Submitted) == 1, expected, "the call {name}");
             }
         }
-        for it in self.world.engine.schedules().filter(|it| self.schedules[it.name.as_str()] == "allow") {
-            for tick in 1..=(it.ticked.cursor_ms - it.added_ms) / 3_000 {
-                let name = format!("{}@{tick}", it.name);
-                assert_eq!(written(&name, Kind::Submitted), 1, "the tick {name}");
+        for (schedule, it) in &self.schedules {
+            for tick in 1..=it.cursor {
+                let (made, wanted) =
+                    (written(&format!("{schedule}@{tick}"), Kind::Submitted), it.calls.contains(&tick));
+                assert_eq!(made == 1, wanted, "tick {tick} of {schedule}, {}", it.overlap);
             }
         }
     }

@@ -53,7 +53,7 @@ fn a_full_queue_refuses_before_anything_is_recorded_and_takes_again_when_there_i
 }
 
 #[test]
-fn bytes_and_tenants_have_bounds_of_their_own() {
+pub fn bytes_and_tenants_have_bounds_of_their_own() {
     let mut world = World::new(Limits::new(true));
     world.run("caller c\nset p tenant_queued_max=1 tenant_queued_bytes_max=200 queued_bytes_max=250");
     let refused = |world: &World, bound: &str| {

@@ -38,7 +38,7 @@ fn take_turns(world: &mut World, left: impl Fn(&World) -> bool, most: u64) -> u6
 }
 
 #[test]
-fn a_hundred_thousand_subscriptions_of_one_event_stall_nothing_else() {
+pub fn a_hundred_thousand_subscriptions_of_one_event_stall_nothing_else() {
     let mut world = World::new(1, 1);
     world.worker(4);
     for number in 0..MANY {
@@ -79,7 +79,7 @@ fn state(world: &World, id: CallId) -> State {
 }
 
 #[test]
-fn a_group_of_a_hundred_thousand_children_is_cancelled_over_turns() {
+pub fn a_group_of_a_hundred_thousand_children_is_cancelled_over_turns() {
     let (mut world, group) = group_of_many(GroupKind::All, true);
     world.engine.seal(world.now, group, &mut world.sink).unwrap();
     world.engine.handle(world.now, Command::Cancel { peer: antiphon_engine::Peer(0), id: group }, &mut world.sink);

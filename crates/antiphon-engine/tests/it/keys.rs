@@ -35,7 +35,7 @@ fn one_id_submitted_again_is_the_same_call() {
 }
 
 #[test]
-fn one_key_is_one_call_and_other_arguments_are_a_conflict() {
+pub fn one_key_is_one_call_and_other_arguments_are_a_conflict() {
     check(
         "caller c
            caller d

@@ -18,6 +18,8 @@ mod leases;
 mod memory;
 mod needs;
 mod order;
+#[cfg(planting)]
+mod planted;
 mod prediction;
 mod records;
 mod reference;
@@ -28,3 +30,4 @@ mod rules;
 mod rules_of_ties;
 mod schemas;
 mod script;
+mod shares;

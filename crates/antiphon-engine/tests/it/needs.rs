@@ -29,7 +29,7 @@ fn a_call_goes_only_to_a_worker_with_its_labels() {
 }
 
 #[test]
-fn a_heavy_call_takes_its_slots_and_is_not_starved_by_light_ones() {
+pub fn a_heavy_call_takes_its_slots_and_is_not_starved_by_light_ones() {
     let mut world = world(
         "caller c
          worker w slots=4
@@ -155,7 +155,7 @@ fn a_parked_call_keeps_its_lane_and_its_key() {
 }
 
 #[test]
-fn over_the_bound_of_parked_calls_a_slot_is_kept() {
+pub fn over_the_bound_of_parked_calls_a_slot_is_kept() {
     let mut world = World::new(Limits { parked_max: 1, ..Limits::new(true) });
     world.run("caller c\nworker w slots=2\nsubmit a\nsubmit b\nsubmit d\nsubmit e\npark a\npark b");
     assert_eq!(granted(&world), ["a@w", "b@w", "d@w"]);

@@ -152,7 +152,7 @@ fn a_call_that_would_start_too_late_is_refused_at_once_and_told_when_to_come_bac
 }
 
 #[test]
-fn a_call_that_could_start_in_time_but_not_end_in_time_is_refused() {
+pub fn a_call_that_could_start_in_time_but_not_end_in_time_is_refused() {
     let mut shop = Shop::new(1);
     for _ in 0..20 {
         shop.submit("priority=9");

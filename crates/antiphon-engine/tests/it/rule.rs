@@ -61,7 +61,7 @@ fn a_cancelled_attempt_counts_for_the_cap_until_it_has_stopped() {
 }
 
 #[test]
-fn calls_start_no_faster_than_their_rate_whatever_the_burst() {
+pub fn calls_start_no_faster_than_their_rate_whatever_the_burst() {
     for (count, period_ms, burst) in [(10, 1_000, 3), (7, 1_000, 1), (3, 60_000, 2)] {
         let mut world = world("caller c\nworker w slots=1000");
         world.run(&format!("set p rate_count={count} rate_period_ms={period_ms} rate_burst={burst}"));

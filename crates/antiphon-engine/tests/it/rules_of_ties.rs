@@ -304,7 +304,7 @@ fn each_seed(seeds: std::ops::RangeInclusive<u64>, play: impl Fn(u64) + std::pan
 }
 
 #[test]
-fn callbacks_and_groups_follow_from_what_became_of_calls() {
+pub fn callbacks_and_groups_follow_from_what_became_of_calls() {
     each_seed(1..=300, |seed| {
         let mut play = Play::new(seed);
         (0..70).for_each(|_| play.step());
