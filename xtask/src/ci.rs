@@ -15,7 +15,7 @@ const CODE: &[&str] = &["crates", "examples", "bench", "fuzz"];
 const TEXTS: &[&str] = &["docs/guide", "crates"];
 
 /// The program's features, one for each foreign broker: in tests it knows them all.
-const FOREIGN: &str = "antiphon-cli/rabbitmq";
+const FOREIGN: &str = "antiphon-cli/rabbitmq,antiphon-cli/kafka";
 
 /// What a step found: nothing to complain about, with a remark for the line; or what is wrong.
 type Found = anyhow::Result<String>;

@@ -4,6 +4,7 @@
 //! test that kills its server makes a node of its own. Whatever was started is written down under
 //! `target/services/NODE/`, which is how `down` finds it, and nothing else is ever stopped.
 
+pub mod kafka;
 mod place;
 pub mod python;
 pub mod rabbitmq;
@@ -36,7 +37,7 @@ pub trait Service {
 
 /// Every kind of server there is. A new one is added here and in a file beside `rabbitmq.rs`.
 fn all() -> Vec<Box<dyn Service>> {
-    vec![Box::new(rabbitmq::RabbitMq)]
+    vec![Box::new(rabbitmq::RabbitMq), Box::new(kafka::Kafka)]
 }
 
 /// Starts the shared node of every service.

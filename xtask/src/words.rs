@@ -75,7 +75,9 @@ const ALLOWANCES: &[Allowance] = &[
     allow("ack", "", "bench/src/system.rs", "the settings of peers, in their words"),
     allow("task", "/task", "bench/src/cpu.rs", "Linux's directory of a process' threads"),
     allow("correlation_id", "", "crates/antiphon-rabbitmq/", "AMQP's word, at its edge"),
+    allow("correlationid", "", "crates/antiphon-kafka/", "the name of a header of Spring's, at its edge"),
     allow("message", "", "crates/antiphon-kafka/", "Kafka's word, at its edge"),
+    allow("ack", "acks", "crates/antiphon-kafka/", "a setting of Kafka's, at its edge"),
 ];
 
 /// Code that contains one of these is about the runtime's tasks, and may say so in every line.

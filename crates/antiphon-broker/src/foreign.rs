@@ -10,6 +10,7 @@
 //! - [`CallHeader`] and [`OutcomeHeader`] are what travels beside the payload, as text for any kind of header.
 //! - [`Arrival`] and [`Ending`] judge what a worker gets and how its attempt ended.
 //! - [`LeaseBook`] is the worker's book: slots, leases, deadlines, requests to stop.
+//! - [`Room`] bounds what a caller has on its way; [`plain_failure`] and [`content_type`] speak to peers without Antiphon.
 //! - [`Recent`] remembers the last few of something; [`DedupeStore`] remembers handled outcomes over restarts.
 
 mod admission;
@@ -19,7 +20,9 @@ mod fields;
 mod lease_book;
 mod ledger;
 mod outcome_header;
+mod plain;
 mod recent;
+mod room;
 mod verdict;
 
 pub use admission::Admission;
@@ -28,7 +31,9 @@ pub use dedupe_store::DedupeStore;
 pub use lease_book::{Held, LeaseBook, Reported, Waiting};
 pub use ledger::{CancelStep, Delivery, Ledger, Surfacing};
 pub use outcome_header::OutcomeHeader;
+pub use plain::{content_type, failure_text, plain_failure};
 pub use recent::Recent;
+pub use room::Room;
 pub use verdict::{Arrival, Ending};
 
 /// The header that makes a message a call: [`CallHeader`] as text.

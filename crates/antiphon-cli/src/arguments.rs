@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "antiphon", version, about, after_help = EXITS, propagate_version = true)]
 pub struct Arguments {
-    /// Where the broker is: antiphon://HOST[:PORT] or antiphon+unix:///PATH; amqp(s)://HOST when built with it; file:DIR opens a data directory here [default: antiphon://127.0.0.1:7400]
+    /// Where the broker is: antiphon://HOST[:PORT] or antiphon+unix:///PATH; amqp(s)://HOST and kafka://HOST when built with them; file:DIR opens a data directory here [default: antiphon://127.0.0.1:7400]
     #[arg(long, global = true, env = "ANTIPHON_URL", hide_env_values = true)]
     pub url: Option<String>,
     /// How results are printed

@@ -66,7 +66,8 @@ impl Connection {
 
     /// Asks the broker; a refusal is an answer, too.
     pub async fn answer(&self, query: Query) -> Result<Answer, Ending> {
-        let inspect = self.broker.inspect().ok_or_else(|| Ending::failed("this broker answers no questions"))?;
+        let no_answers = || Ending::new(REFUSED, "this broker answers no questions");
+        let inspect = self.broker.inspect().ok_or_else(no_answers)?;
         inspect.ask(query).await.map_err(|failure| Ending::refused(&failure))
     }
 

@@ -10,6 +10,8 @@ const FEATURES: &[(&str, &str)] = &[("amqp", "rabbitmq"), ("amqps", "rabbitmq"),
 /// What this program was built with.
 fn drivers() -> Vec<Box<dyn Driver>> {
     vec![
+        #[cfg(feature = "kafka")]
+        Box::new(antiphon_kafka::driver()),
         #[cfg(feature = "rabbitmq")]
         Box::new(antiphon_rabbitmq::driver()),
     ]

@@ -2,7 +2,7 @@
 //! as it takes.
 
 use crate::address::Address;
-use crate::caller::{Asked, Room};
+use crate::caller::Asked;
 use crate::caller_line::{CallerLine, DIRECT};
 use crate::clock::{random, wall_ms};
 use crate::control::{Claim, Told, WORKERS};
@@ -12,7 +12,7 @@ use crate::message::{self, read_response};
 use crate::publication::{Publication, Published, short};
 use crate::sleep::{closed, sleep_until};
 use crate::topology::Strength;
-use antiphon_broker::foreign::{Admission, CancelStep, DedupeStore, Ledger, Surfacing};
+use antiphon_broker::foreign::{Admission, CancelStep, DedupeStore, Ledger, Room, Surfacing};
 use antiphon_broker::{Event, Inbox, Sink, Submission};
 use antiphon_protocol::{CallId, Code, Epoch, Failure, NAME_BYTES_MAX};
 use futures_util::stream::FuturesUnordered;

@@ -4,16 +4,14 @@
 use crate::names::Names;
 use crate::publication::{Publication, short};
 use antiphon_broker::foreign::{
-    CALL, CallHeader, Delivery, FAILURE, HeaderError, OUTCOME, OutcomeHeader, TRACEPARENT, TRACESTATE, join_trace,
-    split_trace,
+    CALL, CallHeader, Delivery, FAILURE, HeaderError, OUTCOME, OutcomeHeader, TRACEPARENT, TRACESTATE, content_type,
+    failure_text, join_trace, plain_failure, split_trace,
 };
-use antiphon_protocol::{CallId, ContentType, Failure, Name, Outcome, Payload, Priority, State};
+use antiphon_protocol::{CallId, Name, Outcome, Payload, Priority, State};
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-/// The longest text of a failure that travels, in bytes: headers must fit into one frame.
-const FAILURE_TEXT_MAX: usize = 16 * 1024;
 /// The header of a dead letter: its [`OutcomeHeader`].
 pub(crate) const DEAD: &str = "antiphon-dead";
 /// The header of a dead letter: when it died, in milliseconds since 1970.
@@ -158,7 +156,7 @@ pub(crate) fn outcome(
     let body = match outcome {
         Outcome::Reply(value) => value.clone(),
         Outcome::Failure(failure) => {
-            headers.insert(short(FAILURE), text(cut(&failure.message)));
+            headers.insert(short(FAILURE), text(failure_text(&failure.message)));
             if asker.plain { plain_failure(failure) } else { failure.details.clone().unwrap_or_default() }
         }
     };
@@ -170,27 +168,6 @@ pub(crate) fn outcome(
         properties = properties.with_correlation_id(correlation.clone());
     }
     Publication::to_queue(queue, properties, body.bytes)
-}
-
-/// A failure for who reads only the body: `{"error":{"code":"OUT_OF_RANGE","message":"…"}}`.
-fn plain_failure(failure: &Failure) -> Payload {
-    let mut json = String::from("{\"error\":{\"code\":\"");
-    json.push_str(&failure.code.to_string());
-    json.push_str("\",\"message\":\"");
-    for character in failure.message.chars() {
-        match character {
-            '"' | '\\' => json.extend(['\\', character]),
-            control if control < ' ' => json.push_str(&format!("\\u{:04x}", u32::from(control))),
-            other => json.push(other),
-        }
-    }
-    json.push('"');
-    if let Some(details) = failure.details.as_ref().filter(|details| details.content_type == ContentType::Json) {
-        json.push_str(",\"details\":");
-        json.push_str(&String::from_utf8_lossy(&details.bytes));
-    }
-    json.push_str("}}");
-    Payload::json(json)
 }
 
 /// Reads an outcome. One without our header is a plain reply, known by its correlation.
@@ -219,20 +196,14 @@ pub(crate) fn dead_letter(
     headers.insert(short(PROCEDURE), text(procedure));
     headers.insert(short(DIED), text(&wall_ms.to_string()));
     if let Outcome::Failure(failure) = outcome {
-        headers.insert(short(FAILURE), text(cut(&failure.message)));
+        headers.insert(short(FAILURE), text(failure_text(&failure.message)));
     }
     Publication { key: short(&names.dead()), properties: call.properties.with_headers(headers), ..call }
 }
 
 fn payload(properties: &BasicProperties, body: Vec<u8>) -> Payload {
     let media = properties.content_type().as_ref().map(ShortString::as_str).unwrap_or_default();
-    let content_type = match media.split(';').next().unwrap_or_default().trim() {
-        "application/vnd.msgpack" | "application/msgpack" | "application/x-msgpack" => ContentType::MessagePack,
-        "application/octet-stream" => ContentType::Raw,
-        // Plain peers rarely say, and then it is JSON.
-        _ => ContentType::Json,
-    };
-    Payload::new(content_type, Bytes::from(body))
+    Payload::new(content_type(media), Bytes::from(body))
 }
 
 /// The text of a header.
@@ -264,14 +235,6 @@ fn number(properties: &BasicProperties, key: &str) -> Option<u32> {
 
 pub(crate) fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
-}
-
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(FAILURE_TEXT_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.get(..end).unwrap_or_default()
 }
 
 /// A worker's name from a control message.

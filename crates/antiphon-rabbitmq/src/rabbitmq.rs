@@ -1,7 +1,7 @@
 //! RabbitMQ behind the seam: what it can do, and how its callers and workers are opened.
 
 use crate::address::Address;
-use crate::caller::{RabbitCaller, Room};
+use crate::caller::RabbitCaller;
 use crate::caller_line::CallerLine;
 use crate::caller_pump::CallerPump;
 use crate::control::Claim;
@@ -12,7 +12,7 @@ use crate::names::Names;
 use crate::worker::RabbitWorker;
 use crate::worker_line::WorkerLine;
 use crate::worker_pump::WorkerPump;
-use antiphon_broker::foreign::{Admission, DedupeStore, Ledger};
+use antiphon_broker::foreign::{Admission, DedupeStore, Ledger, Room};
 use antiphon_broker::{
     AcceptedMeans, Attach, BoxFuture, Broker, Callbacks, Caller, CancelReach, Capabilities, Delay, Driver, Fencing,
     Idempotency, Inbox, Inspect, LeasesOf, OpenError, Ordering, Questions, Sink, Support, Worker,

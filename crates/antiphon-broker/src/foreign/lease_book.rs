@@ -229,6 +229,24 @@ impl<D> LeaseBook<D> {
         self.held.values()
     }
 
+    /// Part of what was handed over belongs to another worker now: those leases are [`Event::Stale`], and what waited of
+    /// it is forgotten.
+    pub fn lose(&mut self, lost: impl Fn(&D) -> bool, events: &mut Vec<Event>) {
+        self.waiting.retain(|waiting| !lost(&waiting.delivery));
+        let slots: Vec<u32> =
+            self.held.iter().filter(|(_, held)| lost(&held.delivery)).map(|(slot, _)| *slot).collect();
+        for slot in slots {
+            let Some(held) = self.held.remove(&slot) else { continue };
+            if self.calls.get(&held.header.id) == Some(&slot) {
+                self.calls.remove(&held.header.id);
+            }
+            if let Some(at) = held.deadline {
+                self.deadlines.remove(&(at, slot));
+            }
+            events.push(Event::Stale { lease: LeaseTag { slot, token: held.token } });
+        }
+    }
+
     /// The connection is gone, and every lease with it.
     pub fn connection_lost(&mut self) {
         self.held.clear();

@@ -122,4 +122,13 @@ impl CallHeader {
         self.hops = self.hops.saturating_add(1);
         self.lost = self.lost.saturating_add(u16::try_from(redelivered).unwrap_or(u16::MAX));
     }
+
+    /// The header under which a call that is due is published again, after so many lost leases.
+    #[must_use]
+    pub fn published_again(&self, redelivered: u32) -> Self {
+        let mut next = self.clone();
+        next.again(redelivered);
+        next.due_ms = 0;
+        next
+    }
 }

@@ -44,7 +44,7 @@ pub fn rust_example(name: &str) -> Command {
         "--locked",
         "--workspace",
         "--features",
-        "antiphon-cli/rabbitmq",
+        "antiphon-cli/rabbitmq,antiphon-cli/kafka",
         "--example",
         name,
     ]);

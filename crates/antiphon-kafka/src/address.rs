@@ -1,0 +1,104 @@
+//! What a URL says: where the brokers are, and how their topics are used.
+
+use antiphon_broker::OpenError;
+use antiphon_protocol::{Code, Failure, Name};
+use std::path::PathBuf;
+
+const SCHEME: &str = "kafka://";
+/// The longest prefix of topics' names: it and a procedure's name share 249 bytes.
+const PREFIX_BYTES_MAX: usize = 64;
+/// How many partitions a new topic has, unless the URL says otherwise: so many workers share a procedure.
+const PARTITIONS: i32 = 8;
+
+/// A URL, read.
+#[derive(Clone, Debug)]
+pub(crate) struct Address {
+    /// `host:port`, several between commas.
+    pub(crate) brokers: String,
+    /// Goes before every topic's and group's name.
+    pub(crate) prefix: String,
+    /// How many partitions new topics have.
+    pub(crate) partitions: i32,
+    /// How many copies new topics have; the cluster's default where it is not said.
+    pub(crate) replication: Option<i32>,
+    /// Where a caller remembers which outcomes it has handled.
+    pub(crate) dedupe: Option<PathBuf>,
+}
+
+impl Address {
+    /// Reads `kafka://host[:port][,host[:port]…][?parameters]`.
+    pub(crate) fn parse(url: &str) -> Result<Self, OpenError> {
+        let rest = url.strip_prefix(SCHEME).ok_or_else(|| malformed(url, "it begins with kafka://"))?;
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let place = place.trim_end_matches('/');
+        if place.is_empty() || place.contains('/') || place.contains('@') {
+            return Err(malformed(url, "it is kafka://HOST:PORT, several between commas, and parameters"));
+        }
+        let with_port = |host: &str| if host.contains(':') { host.to_owned() } else { format!("{host}:9092") };
+        let mut address = Self {
+            brokers: place.split(',').map(with_port).collect::<Vec<_>>().join(","),
+            prefix: String::new(),
+            partitions: PARTITIONS,
+            replication: None,
+            dedupe: None,
+        };
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            match key {
+                "prefix" if value.len() <= PREFIX_BYTES_MAX && Name::new(value).is_ok() => {
+                    value.clone_into(&mut address.prefix);
+                }
+                "prefix" => {
+                    let text = format!("prefix is a name of at most {PREFIX_BYTES_MAX} bytes out of a-z 0-9 _ . -");
+                    return Err(malformed(url, &text));
+                }
+                "partitions" => address.partitions = count(url, key, value)?,
+                "replication" => address.replication = Some(count(url, key, value)?),
+                "dedupe" => address.dedupe = Some(PathBuf::from(value)),
+                _ => {
+                    let text = format!("{key:?} is no parameter: there are prefix, partitions, replication, dedupe");
+                    return Err(malformed(url, &text));
+                }
+            }
+        }
+        Ok(address)
+    }
+}
+
+fn count(url: &str, key: &str, value: &str) -> Result<i32, OpenError> {
+    match value.parse() {
+        Ok(count) if (1..=10_000).contains(&count) => Ok(count),
+        _ => Err(malformed(url, &format!("{key} is a number from 1 to 10000"))),
+    }
+}
+
+fn malformed(url: &str, why: &str) -> OpenError {
+    OpenError::Refused(Failure::new(Code::InvalidArgument, format!("the URL {url:?} is malformed: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_where_and_how() {
+        let address =
+            Address::parse("kafka://one,two:9093/?prefix=acme.&partitions=2&replication=3").expect("well-formed");
+        assert_eq!((address.brokers.as_str(), address.prefix.as_str()), ("one:9092,two:9093", "acme."));
+        assert_eq!((address.partitions, address.replication), (2, Some(3)));
+    }
+
+    #[test]
+    fn a_malformed_url_is_refused_with_what_is_wrong() {
+        for (url, part) in [
+            ("kafka://", "HOST:PORT"),
+            ("kafka://host/topic", "HOST:PORT"),
+            ("kafka://host?partitions=0", "1 to 10000"),
+            ("kafka://host?prefix=A", "a-z"),
+            ("kafka://host?retries=3", "no parameter"),
+        ] {
+            let error = Address::parse(url).expect_err(url).to_string();
+            assert!(error.contains(part) && error.contains(url), "{error}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+#![doc = include_str!("../README.md")]
+
+mod address;
+mod caller;
+mod caller_pump;
+mod chance;
+mod kafka;
+mod names;
+mod offsets;
+mod publisher;
+mod reader;
+mod record;
+mod topics;
+mod worker;
+mod worker_pump;
+
+pub use kafka::{Kafka, driver};
