@@ -22,7 +22,14 @@ pub async fn run(arguments: Explain, url: Option<&str>, output: &Output) -> Resu
         other => return Err(unexpected(&other)),
     };
     if output.format == Format::Table {
-        output.line(sentence(&explanation, now_ms()).as_bytes())?;
+        let told = sentence(&explanation, now_ms());
+        let error = match &explanation.standing {
+            Standing::Waiting { starts_ms: Some(_), .. } | Standing::Running { .. } => {
+                error_of_predictions(&connection, &explanation).await?
+            }
+            _ => None,
+        };
+        output.line([told, error.unwrap_or_default()].concat().as_bytes())?;
     } else {
         output.json(&explanation)?;
     }
@@ -30,6 +37,21 @@ pub async fn run(arguments: Explain, url: Option<&str>, output: &Output) -> Resu
         Standing::NeverSeen | Standing::TooOldToSay | Standing::Forgotten => Err(Ending::silent(NOT_KNOWN)),
         _ => Ok(()),
     }
+}
+
+/// How far predicted waits of its procedure were off, where some were predicted and their calls have started.
+async fn error_of_predictions(connection: &Connection, explanation: &Explanation) -> Result<Option<String>, Ending> {
+    let procedures = connection.procedures().await?;
+    let it = procedures.into_iter().find(|it| Some(&it.procedure) == explanation.procedure.as_ref());
+    Ok(it.and_then(|it| {
+        let permille = it.measured.prediction_error_permille?;
+        let predictions = it.measured.predictions;
+        Some(format!(
+            "; predicted waits of its procedure were off by {}.{} % on average, {predictions} of them",
+            permille / 10,
+            permille % 10
+        ))
+    }))
 }
 
 fn sentence(explanation: &Explanation, now: u64) -> String {
@@ -105,7 +127,8 @@ fn waiting(cause: &Cause, now: u64) -> String {
         Cause::TooFewSlots { needed, largest } => {
             format!("it takes {needed} slots and the largest worker has {largest}")
         }
-        Cause::Draining { workers } => format!("{} that could run it are draining", ls::count(*workers, "worker")),
+        Cause::Draining { workers: 1 } => "the only worker that could run it is draining".to_owned(),
+        Cause::Draining { workers } => format!("all {workers} workers that could run it are draining"),
         Cause::SlotsBusy { ahead, workers, slots } => format!(
             "all slots are busy ({} on {}); about {} in line",
             ls::count(*slots, "slot"),

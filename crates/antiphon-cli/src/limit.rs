@@ -156,6 +156,11 @@ fn rate(text: &str) -> Result<Pace, String> {
     if text == "default" {
         return Ok(Pace(None));
     }
+    pace(text).map(|pace| Pace(Some(pace)))
+}
+
+/// Reads a rate: how many, in how many milliseconds.
+pub fn pace(text: &str) -> Result<(u64, u64), String> {
     let wrong = || format!("{text:?} is no rate: write it like 100/s, 30/min or 5/h");
     let (count, unit) = text.split_once('/').ok_or_else(wrong)?;
     let count = u32::from_str(count.trim()).map_err(|_| wrong())?;
@@ -166,5 +171,5 @@ fn rate(text: &str) -> Result<Pace, String> {
         _ => return Err(wrong()),
     };
     Rate::new(count, period_ms).map_err(|error| error.to_string())?;
-    Ok(Pace(Some((count.into(), period_ms.into()))))
+    Ok((count.into(), period_ms.into()))
 }

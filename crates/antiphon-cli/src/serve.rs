@@ -1,6 +1,7 @@
 //! `antiphon serve`: a broker, from its start to the signal that ends it.
 
 mod config;
+mod procedure;
 
 use crate::ending::{Ending, INTERRUPTED, USAGE};
 use crate::ls::age;

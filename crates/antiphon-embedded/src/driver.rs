@@ -18,7 +18,8 @@ use antiphon_broker::{Event, Inbox, Wants};
 use antiphon_engine::{Command, Engine, Handle, InboxKey, Limits, Now, Peer, Ties};
 use antiphon_journal::{AppendError, Generation, Journal, Options, Reserve};
 use antiphon_protocol::{
-    CallId, Code, Epoch, Failure, Keys, LeaseTag, Offer, Payload, Route, SHAPE_PARAMETERS_MAX, Start, Tag, defaults,
+    CallId, Code, Epoch, Failure, Keys, LeaseTag, Name, Offer, Payload, Route,
+    SHAPE_PARAMETERS_MAX, Settings, Start, Tag, defaults,
 };
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
@@ -51,6 +52,9 @@ pub struct DriverOptions {
     pub progress_bytes_max: usize,
     /// The largest payload, in bytes.
     pub payload_bytes_max: u32,
+    /// What is set for procedures at the start, as [`Query::Configure`](antiphon_protocol::Query::Configure) does: it
+    /// takes the place of what was set before; settings that are not named here stay as they were.
+    pub procedures: Vec<(Name, Settings)>,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// Decides hashes and jitter; `None` takes random bits, a simulation gives its own.
@@ -68,6 +72,7 @@ impl Default for DriverOptions {
             volatile_bytes_max: 1 << 30,
             progress_bytes_max: 64 << 20,
             payload_bytes_max: defaults::PAYLOAD_BYTES_MAX,
+            procedures: Vec::new(),
             clock: Arc::new(SystemClock::new()),
             seed: None,
         }

@@ -23,13 +23,16 @@ impl Driver {
     /// # Errors
     /// [`OpenError`] when the directory is in use, cannot be written, is damaged, or is of a newer format.
     pub fn open(options: DriverOptions, wake: Wake) -> Result<Self, OpenError> {
-        match options.directory.clone() {
+        let procedures = options.procedures.clone();
+        let mut driver = match options.directory.clone() {
             None => Ok(Self::in_memory(options)),
             Some(path) => {
                 let directory = Directory::create(&path).map_err(|error| unusable(&path, &error))?;
                 Self::recover(options, Arc::new(directory), wake)
             }
-        }
+        }?;
+        driver.configure_all(&procedures)?;
+        Ok(driver)
     }
 
     fn in_memory(options: DriverOptions) -> Self {

@@ -5,11 +5,12 @@ use crate::events::refused;
 use crate::output::{Output, SELF};
 use crate::topics::check_attempts;
 use crate::{Outlet, bodies::Body, output};
+use antiphon_broker::OpenError;
 use antiphon_engine::{Command, Engine, Gate, Now, Refusal};
 use antiphon_journal::{Generation, Reserve};
 use antiphon_protocol::{
     Answer, BULK_CALLS_MAX, BrokerStatus, Bulk, CallFilter, CallId, CallStatus, Callback, Code, Failure, Knowledge,
-    Name, Query, Setting, Start,
+    Name, Query, Setting, Settings, Start,
 };
 
 /// Children of a group in one answer.
@@ -170,6 +171,18 @@ impl Driver {
         } else {
             not_dead(&self.engine.knowledge(id), id)
         }
+    }
+
+    /// Sets what the options say of procedures, before anybody is served. On disk it is with the first commit: until then
+    /// nothing is answered that depends on it.
+    pub(crate) fn configure_all(&mut self, procedures: &[(Name, Settings)]) -> Result<(), OpenError> {
+        for (name, settings) in procedures {
+            let changes: Vec<_> = settings.0.iter().map(|(setting, value)| (*setting, Some(*value))).collect();
+            if let Answer::Refused { message, .. } = self.configure(name, &changes) {
+                return Err(OpenError::Storage(format!("cannot set what is configured for {name}: {message}")));
+            }
+        }
+        Ok(())
     }
 
     fn configure(&mut self, procedure: &Name, changes: &[(Setting, Option<u64>)]) -> Answer {

@@ -1,12 +1,13 @@
 //! What a broker is told: its configuration file, and the command line, which goes first.
 
-use super::{LogFormat, Serve, address};
+use super::{LogFormat, Serve, address, procedure};
 use crate::ending::Ending;
 use antiphon_embedded::DriverOptions;
 use antiphon_engine::Limits;
 use antiphon_protocol::defaults;
 use antiphon_server::{Address, ServerOptions};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use std::time::Duration;
 /// The longest lease and heartbeat: a longer one is a mistake in units.
 const DAY_MS: u32 = 24 * 3_600_000;
 /// The longest that anything is kept, a hundred years: added to any clock it does not overflow.
-const YEARS_MS: u64 = 100 * 366 * 24 * 3_600_000;
+pub(super) const YEARS_MS: u64 = 100 * 366 * 24 * 3_600_000;
 /// More file descriptors than any system allows one process.
 const CONNECTIONS_MAX: usize = 1 << 30;
 
@@ -31,6 +32,8 @@ struct Config {
     insecure: bool,
     limits: LimitsConfig,
     journal: JournalConfig,
+    /// By name: what holds for one procedure.
+    procedure: BTreeMap<String, toml::Table>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,7 +104,8 @@ impl Settings {
         }
         let listen = listen.iter().map(|text| address(text)).collect::<Result<_, _>>().map_err(Ending::usage)?;
         let http = arguments.http.or(config.http).unwrap_or_else(|| defaults::HTTP.to_owned());
-        let driver = driver(data.clone(), &config.limits, &config.journal)?;
+        let mut driver = driver(data.clone(), &config.limits, &config.journal)?;
+        driver.procedures = procedure::settings(config.procedure)?;
         let mut server = ServerOptions::new(driver);
         set(&mut server.connections_max, config.limits.connections_max);
         set(&mut server.heartbeat, config.limits.heartbeat_ms.map(Duration::from_millis));
