@@ -35,6 +35,7 @@ mod recorder;
 mod scene;
 pub mod schedule;
 pub mod settle;
+pub mod storm;
 pub mod submit;
 pub mod tenant;
 pub mod worker;
@@ -222,7 +223,9 @@ mod tests {
     /// The rules written in this crate's files.
     fn written() -> BTreeSet<String> {
         let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap();
-        let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+        // A storm is no rule: it takes programs, which only an adapter's examples have.
+        let rules = files.map(|file| file.unwrap().path()).filter(|path| !path.ends_with("storm.rs"));
+        let texts = rules.map(|path| std::fs::read_to_string(path).unwrap());
         let rules = texts.flat_map(|text| {
             let names = text.lines().filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next());
             names.map(str::to_owned).collect::<Vec<_>>()

@@ -4,3 +4,5 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod conformance;
+mod kills;
+mod peers;

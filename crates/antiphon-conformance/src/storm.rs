@@ -1,66 +1,29 @@
-//! Durable calls under kills: worker, caller and server are ended with SIGKILL at random and started again, until every call
-//! has its outcome. Then the caller's log is checked: each call that was accepted has exactly one outcome, the right one.
-//!
-//! ```sh
-//! cargo run --release -p antiphon-rabbitmq --example kills [calls] [kills] [seed]
-//! ```
+//! A storm of kills: worker, caller and server are ended with `SIGKILL` at random and started again, until every call has
+//! its outcome. Then the caller's log is judged: each call that was accepted has exactly one outcome, the right one.
+//! Whoever has a broker brings the programs; see the examples `kills` of its adapter.
 
-use antiphon::{Antiphon, CallId, Failure, Outcome, Payload, RawProcedureOptions, State};
+use crate::scene::call_id;
 use antiphon_broker::{Broker, Event, Inbox, Sink, Submission, Wants};
-use antiphon_protocol::{Call, Name, Route};
-use antiphon_rabbitmq::RabbitMq;
+use antiphon_protocol::{Call, Name, Outcome, Payload, Route, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use xtask::services::rabbitmq::Node;
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+/// What goes wrong in a storm.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-const PROCEDURE: &str = "kills.echo";
 /// How many calls the caller has under way.
 const WINDOW: usize = 512;
 /// How long all of it may take.
 const BOUND: Duration = Duration::from_secs(900);
 
-fn main() -> Result<(), Error> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match texts.as_slice() {
-        ["worker", url] => tokio::runtime::Runtime::new()?.block_on(work(url)),
-        ["caller", url, log, calls] => {
-            tokio::runtime::Runtime::new()?.block_on(ask(url, Path::new(log), calls.parse()?))
-        }
-        _ => {
-            let mut numbers = texts.iter().map(|text| text.parse::<u64>());
-            let calls = numbers.next().transpose()?.unwrap_or(10_000);
-            let kills = numbers.next().transpose()?.unwrap_or(20);
-            let seed = numbers.next().transpose()?.unwrap_or_else(|| u64::from(std::process::id()));
-            storm(calls, kills, seed)
-        }
-    }
-}
-
-async fn work(url: &str) -> Result<(), Error> {
-    let antiphon = connected(async || Antiphon::builder(url).driver(antiphon_rabbitmq::driver()).connect().await).await;
-    let echo = |_, payload: Payload| async {
-        tokio::time::sleep(Duration::from_millis(8)).await;
-        Ok::<_, Failure>(payload)
-    };
-    let options = RawProcedureOptions::default;
-    let worker =
-        connected(async || antiphon.worker().slots(4).procedure(PROCEDURE, options(), echo).start().await).await;
-    std::future::pending::<()>().await;
-    drop(worker);
-    Ok(())
-}
-
 /// Tries until the server is there.
-async fn connected<T, E: std::fmt::Display>(connect: impl AsyncFn() -> Result<T, E>) -> T {
+pub async fn connected<T, E: std::fmt::Display>(connect: impl AsyncFn() -> Result<T, E>) -> T {
     loop {
         match connect().await {
             Ok(connected) => return connected,
@@ -120,18 +83,23 @@ impl Sink for Events {
     }
 }
 
-/// One life of the caller: goes on where the log ends, until every number has its outcome.
-async fn ask(url: &str, path: &Path, calls: u64) -> Result<(), Error> {
+/// One life of the caller: goes on where its log ends, until every number below `calls` has its outcome.
+///
+/// # Errors
+/// When a call fails, or the caller is given up.
+///
+/// # Panics
+/// When an outcome surfaces twice in this life, or is no reply.
+pub async fn ask(broker: &dyn Broker, procedure: &Name, path: &Path, calls: u64) -> Result<(), Error> {
     let before = Log::read(path)?;
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     // What was cut stands alone.
     file.write_all(b"")?;
-    let broker = connected(async || RabbitMq::open(url).await).await;
     let (sender, mut events) = mpsc::unbounded_channel();
     let sink: Arc<dyn Sink> = Arc::new(Events(sender));
     let inbox = Inbox::Named(Name::from_static("kills"));
     let caller = connected(async || broker.open_caller(inbox.clone(), Arc::clone(&sink)).await).await;
-    let route = Arc::new(Route::new(Name::from_static(PROCEDURE)));
+    let route = Arc::new(Route::new(procedure.clone()));
 
     let mut here: BTreeSet<String> = before.outcomes.keys().cloned().collect();
     let mut lacking: BTreeSet<String> = before.accepted.difference(&here).cloned().collect();
@@ -145,7 +113,7 @@ async fn ask(url: &str, path: &Path, calls: u64) -> Result<(), Error> {
         while under_way < WINDOW {
             let Some(number) = unsent.pop() else { break };
             under_way += 1;
-            let call = Call::new(new_id(), Arc::clone(&route), Payload::json(number.to_string()));
+            let call = Call::new(call_id(), Arc::clone(&route), Payload::json(number.to_string()));
             batch.push(Submission { call, tag: number, wants: Wants::AcceptanceAndOutcome, resent: false });
         }
         caller.submit(&mut batch);
@@ -187,15 +155,7 @@ async fn ask(url: &str, path: &Path, calls: u64) -> Result<(), Error> {
         }
     }
     drop(caller);
-    broker.close().await;
     Ok(())
-}
-
-fn new_id() -> CallId {
-    let mut random = [0; 10];
-    getrandom::fill(&mut random).expect("the operating system has randomness");
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    CallId::new(u64::try_from(since.as_millis()).unwrap_or(0), random)
 }
 
 /// A child process that is killed when it is dropped.
@@ -214,26 +174,35 @@ impl Drop for Life {
     }
 }
 
-fn storm(calls: u64, kills: u64, seed: u64) -> Result<(), Error> {
-    let directory = std::env::temp_dir().join(format!("antiphon-kills-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)?;
-    let log = directory.join("log");
-    let node = Node::own("kills")?;
-    let url = format!("{}?dedupe={}", node.url(), directory.join("handled").display());
-    let (log_text, count) = (log.display().to_string(), calls.to_string());
-    let caller = || Life::start(&["caller", &url, &log_text, &count]);
-    let worker = || Life::start(&["worker", &url]);
-    let (mut calling, mut working) = (caller()?, worker()?);
+/// What can be killed.
+pub struct Targets<'a> {
+    /// Arguments under which this program is a worker, and a caller.
+    pub worker: &'a [&'a str],
+    /// The caller's arguments; see [`ask`].
+    pub caller: &'a [&'a str],
+    /// How long the server needs before it may be killed.
+    pub calm: Duration,
+    /// Kills the server and starts it again; `None` where that would lose what it has.
+    pub server: Option<&'a dyn Fn() -> Result<(), Error>>,
+}
+
+/// Starts worker and caller, kills so many times, and judges the caller's log.
+///
+/// # Errors
+/// When a call was lost, has two outcomes or a wrong one, or something cannot be started.
+///
+/// # Panics
+/// When it takes longer than 15 minutes.
+pub fn storm(calls: u64, kills: u64, seed: u64, log: &Path, targets: &Targets<'_>) -> Result<(), Error> {
+    let (mut calling, mut working) = (Life::start(targets.caller)?, Life::start(targets.worker)?);
     let start = Instant::now();
-    // A server that is killed right after a queue was declared may come back without it (seen with 3.10.8).
-    std::thread::sleep(Duration::from_secs(3));
-    let (mut random, mut done) = (seed | 1, [0_u64; 3]);
+    std::thread::sleep(targets.calm);
+    let (mut random, mut workers, mut callers, mut servers) = (seed | 1, 0_u64, 0_u64, 0_u64);
     let mut left = kills;
     println!("{calls} calls, {kills} kills, seed {seed}");
     let status = loop {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let pause = Duration::from_millis(200 + (random >> 33) % 800);
-        let until = Instant::now() + pause;
+        let until = Instant::now() + Duration::from_millis(200 + (random >> 33) % 800);
         let ended = loop {
             if let Some(status) = calling.0.try_wait()? {
                 break Some(status);
@@ -251,43 +220,40 @@ fn storm(calls: u64, kills: u64, seed: u64) -> Result<(), Error> {
             continue;
         }
         left -= 1;
-        match (random >> 20) % 3 {
-            0 => {
-                done[0] += 1;
-                working = {
-                    drop(working);
-                    worker()?
-                };
+        match ((random >> 20) % 3, targets.server) {
+            (0, _) => {
+                workers += 1;
+                drop(working);
+                working = Life::start(targets.worker)?;
             }
-            1 => {
-                done[1] += 1;
-                calling = {
-                    drop(calling);
-                    caller()?
-                };
+            (2, Some(kill_and_start)) => {
+                servers += 1;
+                kill_and_start()?;
             }
             _ => {
-                done[2] += 1;
-                node.kill()?;
-                node.start()?;
+                callers += 1;
+                drop(calling);
+                calling = Life::start(targets.caller)?;
             }
         }
     };
     drop(working);
     if !status.success() {
-        return Err(format!("the caller ended with {status}; seed {seed}; its log is {log_text}").into());
+        return Err(format!("the caller ended with {status}; seed {seed}; its log is {}", log.display()).into());
     }
-    let mut read = Log::read(&log)?;
+    println!(
+        "killed {workers} workers, {callers} callers, {servers} servers in {:.0} s ({left} kills were left)",
+        start.elapsed().as_secs_f64()
+    );
+    judge(Log::read(log)?, calls)
+}
+
+fn judge(mut read: Log, calls: u64) -> Result<(), Error> {
     let lacking: Vec<&String> = read.accepted.iter().filter(|id| !read.outcomes.contains_key(*id)).collect();
     let answered: BTreeSet<&String> = read.outcomes.values().collect();
     if answered.len() as u64 != calls {
         read.wrong.push(format!("{} of {calls} numbers were answered", answered.len()));
     }
-    let [workers, callers, servers] = done;
-    println!(
-        "killed {workers} workers, {callers} callers, {servers} servers in {:.0} s ({left} kills were left)",
-        start.elapsed().as_secs_f64()
-    );
     println!(
         "{} calls accepted, {} with an outcome, {} without one; {} outcomes came again after a kill of the caller",
         read.accepted.len(),
@@ -296,9 +262,32 @@ fn storm(calls: u64, kills: u64, seed: u64) -> Result<(), Error> {
         read.again
     );
     if !lacking.is_empty() || !read.wrong.is_empty() {
-        return Err(format!("lost: {lacking:?}; wrong: {:?}; seed {seed}; the log is {log_text}", read.wrong).into());
+        return Err(format!("lost: {lacking:?}; wrong: {:?}", read.wrong).into());
     }
-    std::fs::remove_dir_all(&directory)?;
     println!("every accepted call has exactly one outcome");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(lines: &str) -> Result<(), Error> {
+        let path = std::env::temp_dir().join(format!("antiphon-storm-{}-{}", std::process::id(), lines.len()));
+        std::fs::write(&path, lines)?;
+        let judged = Log::read(&path).and_then(|log| judge(log, 2));
+        std::fs::remove_file(path)?;
+        judged
+    }
+
+    #[test]
+    fn a_lost_call_and_a_second_outcome_are_found() {
+        let good = "accepted a\noutcome a 0\naccepted b\noutcome b 1\nagain b 1\nout";
+        judged(good).expect("each has its outcome, and what was cut was not acted on");
+        let error = |lines: &str| judged(lines).expect_err(lines).to_string();
+        assert!(error("accepted a\noutcome a 0\naccepted b\n").contains("lost: [\"b\"]"));
+        assert!(error("accepted a\noutcome a 0\noutcome a 0\noutcome b 1\n").contains("two outcomes of a"));
+        assert!(error("outcome a 0\noutcome b 1\nagain b 0\n").contains("another outcome of b"));
+        assert!(error("outcome a 0\n").contains("1 of 2 numbers"));
+    }
 }
