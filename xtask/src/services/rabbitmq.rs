@@ -21,6 +21,11 @@ const START: Duration = Duration::from_secs(120);
 /// Small logs and no thought of the machine's disk: all of it is thrown away.
 const CONFIGURATION: &str = "raft.wal_max_size_bytes = 64000000\ndisk_free_limit.absolute = 50MB\n";
 
+/// Facts about a node that listens for TLS.
+const CERTIFICATE: &str = "certificate.pem";
+const KEY: &str = "key.pem";
+const TLS_PORT: &str = "tls-port";
+
 /// The kind of server.
 pub struct RabbitMq;
 
@@ -86,11 +91,37 @@ impl Node {
         Self::open(&format!("rabbitmq-{test}-{}", std::process::id()), false)
     }
 
+    /// The same, and it listens for TLS too, with this certificate and key, both as PEM. Only the Debian package can.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn with_tls(test: &str, certificate: &str, key: &str) -> anyhow::Result<Self> {
+        let name = format!("rabbitmq-{test}-{}", std::process::id());
+        let place = Place::open(RabbitMq.name(), &name)?;
+        place.note(CERTIFICATE, certificate)?;
+        place.note(KEY, key)?;
+        place.port(TLS_PORT)?;
+        Self::start_at(&place, name, false)
+    }
+
+    /// The port for TLS, where there is one.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn tls_port(&self) -> anyhow::Result<u16> {
+        let port = self.place()?.fact(TLS_PORT).context("the node was started without TLS")?;
+        Ok(port.parse()?)
+    }
+
     fn open(name: &str, shared: bool) -> anyhow::Result<Self> {
         let place = Place::open(RabbitMq.name(), name)?;
-        RabbitMq.up(&place)?;
-        let url = RabbitMq.url(&place).context("the node is gone as soon as it was there")?;
-        Ok(Self { name: name.to_owned(), url, shared })
+        Self::start_at(&place, name.to_owned(), shared)
+    }
+
+    fn start_at(place: &Place, name: String, shared: bool) -> anyhow::Result<Self> {
+        RabbitMq.up(place)?;
+        let url = RabbitMq.url(place).context("the node is gone as soon as it was there")?;
+        Ok(Self { name, url, shared })
     }
 
     /// Where it is: `amqp://guest:guest@127.0.0.1:PORT/%2f`.
@@ -179,7 +210,18 @@ fn install() -> anyhow::Result<bool> {
 
 fn start(place: &Place, port: u16) -> anyhow::Result<()> {
     let path = place.path();
-    fs::write(path.join("rabbitmq.conf"), CONFIGURATION)?;
+    let mut configuration = CONFIGURATION.to_owned();
+    if let Some(port) = place.fact(TLS_PORT) {
+        let [certificate, key] = [CERTIFICATE, KEY].map(|file| path.join(file).display().to_string());
+        let option = |name: &str, value: &str| format!("ssl_options.{name} = {value}\n");
+        configuration.push_str(&format!("listeners.ssl.1 = 127.0.0.1:{port}\n"));
+        configuration.push_str(&option("certfile", &certificate));
+        configuration.push_str(&option("cacertfile", &certificate));
+        configuration.push_str(&option("keyfile", &key));
+        configuration.push_str(&option("verify", "verify_none"));
+        configuration.push_str(&option("fail_if_no_peer_cert", "false"));
+    }
+    fs::write(path.join("rabbitmq.conf"), configuration)?;
     fs::write(path.join("enabled_plugins"), "[].\n")?;
     let cookie = path.join(".erlang.cookie");
     if !cookie.exists() {

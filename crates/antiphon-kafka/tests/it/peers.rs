@@ -43,16 +43,27 @@ fn publish(producer: &BaseProducer, topic: &str, headers: OwnedHeaders, body: &[
     producer.flush(LONG).unwrap();
 }
 
-/// The next record, with the value of one of its headers.
-fn next(consumer: &BaseConsumer, header: &str) -> (Vec<u8>, Vec<u8>, Vec<(String, Vec<u8>)>) {
+/// A record as a plain peer sees it.
+struct Seen {
+    body: Vec<u8>,
+    headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Seen {
+    fn header(&self, key: &str) -> Vec<u8> {
+        self.headers.iter().find(|(found, _)| found == key).unwrap().1.clone()
+    }
+}
+
+/// The next record.
+fn next(consumer: &BaseConsumer) -> Seen {
     let start = Instant::now();
     while start.elapsed() < LONG {
         let Some(record) = consumer.poll(Duration::from_millis(100)) else { continue };
         let Ok(record) = record else { continue };
         let headers = record.headers().unwrap().iter();
-        let headers: Vec<_> = headers.map(|h| (h.key.to_owned(), h.value.unwrap_or_default().to_vec())).collect();
-        let found = headers.iter().find(|(key, _)| key == header).unwrap().1.clone();
-        return (record.payload().unwrap().to_vec(), found, headers);
+        let headers = headers.map(|h| (h.key.to_owned(), h.value.unwrap_or_default().to_vec())).collect();
+        return Seen { body: record.payload().unwrap().to_vec(), headers };
     }
     panic!("no record came");
 }
@@ -75,10 +86,11 @@ async fn a_peer_with_springs_headers_calls_an_antiphon_worker() {
             .insert(Header { key: "kafka_replyTopic", value: Some(&replies) })
             .insert(Header { key: "kafka_replyPartition", value: Some(&0_i32.to_be_bytes()) });
         publish(&producer, &topic, headers, b"{\"num\":30}");
-        next(&consumer, "kafka_correlationId")
+        next(&consumer)
     });
-    let (body, correlation, _) = answer.await.unwrap();
-    assert_eq!((&body[..], &correlation[..]), (&b"{\"num\":30}"[..], &b"any bytes"[..]));
+    let answer = answer.await.unwrap();
+    let correlation = answer.header("kafka_correlationId");
+    assert_eq!((&answer.body[..], &correlation[..]), (&b"{\"num\":30}"[..], &b"any bytes"[..]));
     worker.stop().await.unwrap();
 }
 
@@ -91,8 +103,9 @@ async fn an_antiphon_caller_calls_a_peer_with_springs_headers() {
     let peer = tokio::task::spawn_blocking(move || {
         let (producer, consumer) = plain(&node, &format!("plain-{topic}"));
         consumer.subscribe(&[&topic]).unwrap();
-        let (_, correlation, headers) = next(&consumer, "kafka_correlationId");
-        let find = |key: &str| headers.iter().find(|(found, _)| found == key).unwrap().1.clone();
+        let request = next(&consumer);
+        let find = |key: &str| request.header(key);
+        let correlation = find("kafka_correlationId");
         let partition = i32::from_be_bytes(find("kafka_replyPartition").try_into().unwrap());
         let replies = String::from_utf8(find("kafka_replyTopic")).unwrap();
         let headers = OwnedHeaders::new().insert(Header { key: "kafka_correlationId", value: Some(&correlation) });

@@ -6,5 +6,8 @@ mod conformance;
 mod faults;
 mod kills;
 mod plain;
+mod pressure;
 mod refusals;
+mod tls;
+mod trace;
 mod world;
