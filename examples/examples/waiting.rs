@@ -1,7 +1,7 @@
 //! How long calls wait on a real broker, beside what queueing theory says of the load that came: with
-//! `antiphon serve --memory` running, `cargo run --release --example waiting antiphon://localhost [SECONDS]`.
+//! `antiphon serve --memory` running, `cargo run --release --example waiting antiphon://localhost [SECONDS [SLOTS]]`.
 //!
-//! Sixteen slots sleep for exponential times of 50 ms on average, and calls come as a Poisson process. The prediction is
+//! Sixteen slots, or as many as are named, sleep for exponential times of 50 ms on average, and calls come as a Poisson process. The prediction is
 //! made from the arrival rate and the service times that were measured; the last columns take out the luck of the
 //! sample, by what a perfect central queue would have done with these very calls.
 
@@ -14,7 +14,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
-const SLOTS: u32 = 16;
 const SERVICE_S: f64 = 0.05;
 /// How long to let the queue fill before calls count.
 const WARM_UP_S: f64 = 3.0;
@@ -66,20 +65,26 @@ impl Rest for Sleeper {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "memory:".to_owned());
     let seconds: f64 = std::env::args().nth(2).map_or(Ok(50.0), |text| text.parse())?;
-    println!("{SLOTS} slots, {} ms a call, {seconds} s at each utilisation, on {url}", SERVICE_S * 1e3);
+    let slots: u32 = std::env::args().nth(3).map_or(Ok(16), |text| text.parse())?;
+    println!("{slots} slots, {} ms a call, {seconds} s at each utilisation, on {url}", SERVICE_S * 1e3);
     println!("UTILISATION  CALLS  RESPONSE predicted  observed  off     WAIT predicted  observed  this sample  off");
     for utilisation in [0.3, 0.6, 0.8] {
-        let seen = measure(&url, utilisation, seconds).await?;
-        report(utilisation, seconds, &seen)?;
+        let seen = measure(&url, slots, utilisation, seconds).await?;
+        report(slots, utilisation, seconds, &seen)?;
     }
     Ok(())
 }
 
 /// Calls for so many seconds, and waits for every reply.
-async fn measure(url: &str, utilisation: f64, seconds: f64) -> Result<Vec<Seen>, Box<dyn std::error::Error>> {
+async fn measure(
+    url: &str,
+    slots: u32,
+    utilisation: f64,
+    seconds: f64,
+) -> Result<Vec<Seen>, Box<dyn std::error::Error>> {
     let antiphon = Antiphon::connect(url).await?;
     let sleeper = Sleeper { begun: Instant::now(), seen: Arc::default() };
-    let worker = antiphon.worker().service(RestService::new(sleeper.clone())).slots(SLOTS).start().await?;
+    let worker = antiphon.worker().service(RestService::new(sleeper.clone())).slots(slots).start().await?;
     let mut random = SmallRng::seed_from_u64((utilisation * 10.0) as u64);
     let mut draw = |mean: f64| -> f64 {
         let drawn: f64 = Exp1.sample(&mut random);
@@ -88,7 +93,7 @@ async fn measure(url: &str, utilisation: f64, seconds: f64) -> Result<Vec<Seen>,
     let mut at_s = 0.0;
     let mut waiting = Vec::new();
     while at_s < seconds + WARM_UP_S {
-        at_s += draw(SERVICE_S / (utilisation * f64::from(SLOTS)));
+        at_s += draw(SERVICE_S / (utilisation * f64::from(slots)));
         sleep_until(sleeper.begun + Duration::from_secs_f64(at_s)).await;
         let (place, us) = (waiting.len(), (draw(SERVICE_S) * 1e6) as u64);
         let (sleeper, call) = (sleeper.clone(), RestClient::new(&antiphon).sleep(place, us));
@@ -110,17 +115,17 @@ async fn measure(url: &str, utilisation: f64, seconds: f64) -> Result<Vec<Seen>,
     Ok(seen)
 }
 
-fn report(utilisation: f64, seconds: f64, all: &[Seen]) -> Result<(), Box<dyn std::error::Error>> {
+fn report(slots: u32, utilisation: f64, seconds: f64, all: &[Seen]) -> Result<(), Box<dyn std::error::Error>> {
     let mean = |of: &dyn Fn(&Seen) -> f64, among: &[Seen]| among.iter().map(of).sum::<f64>() / among.len() as f64;
     let seen: Vec<Seen> = all.iter().copied().filter(|seen| seen.came_s >= WARM_UP_S).collect();
     let took_s = mean(&|seen| seen.took_s, &seen);
     let variance = mean(&|seen| (seen.took_s - took_s).powi(2), &seen);
     let arrival_per_s = seen.len() as f64 / seconds;
-    let theory = General::new(arrival_per_s, Service::new(took_s, variance.sqrt() / took_s)?, SLOTS)?;
+    let theory = General::new(arrival_per_s, Service::new(took_s, variance.sqrt() / took_s)?, slots)?;
     // What a central queue that loses no time would have done with these very calls.
     let mut in_order = all.to_vec();
     in_order.sort_by(|a, b| a.came_s.total_cmp(&b.came_s));
-    let mut free_at = vec![0.0_f64; SLOTS as usize];
+    let mut free_at = vec![0.0_f64; slots as usize];
     let mut waits = Vec::new();
     for call in &in_order {
         let first = free_at.iter_mut().min_by(|a, b| a.total_cmp(b)).expect("there are slots");

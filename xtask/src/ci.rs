@@ -91,20 +91,33 @@ fn rule_steps(steps: &mut Steps, root: &Path) {
     });
 }
 
-/// Makes the reference values of the formulas again. The values themselves are kept, so that no test needs Python.
+/// How the script ends when the package from PyPI cannot be installed.
+const NOT_INSTALLED: i32 = 75;
+
+/// Makes the reference values of the formulas again, and holds a package from PyPI against them where it can be installed.
+/// The values themselves are kept, so that no test needs Python.
 fn references(root: &Path) -> Found {
     let script = root.join("crates/antiphon-queueing/tests/reference/reference.py");
-    let output = match Command::new("python3").arg(script).arg("--check").output() {
+    let output = match Command::new("python3").arg(&script).arg("--check").output() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Ok("not made again: there is no python3; the tests went by the values that are kept".to_owned());
         }
         output => output.context("running python3")?,
     };
     let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if output.status.success() {
-        return Ok(said(&output.stdout));
+    if !output.status.success() {
+        bail!("{}\n`reference.py --check` failed", said(&output.stderr));
     }
-    bail!("{}\n`reference.py --check` failed", said(&output.stderr))
+    let environment = root.join("target/pyqueueing");
+    let package = Command::new("python3").arg(script).arg("--package").arg(&environment).output();
+    let package = package.context("running python3")?;
+    let beside = match package.status.code() {
+        Some(0) => said(&package.stdout),
+        // Said by the script where the package cannot be had.
+        Some(NOT_INSTALLED) => said(&package.stderr),
+        _ => bail!("{}{}\n`reference.py --package` failed", said(&package.stdout), said(&package.stderr)),
+    };
+    Ok(format!("{}; {beside}", said(&output.stdout)))
 }
 
 fn none_of(violations: Vec<String>, remark: String) -> Found {

@@ -56,7 +56,10 @@ impl Chart {
         let mut svg = Svg::open(&self.title, &self.subtitle);
         for mark in &self.marks {
             if let Mark::Span(from, to, label) = mark {
-                svg.span(at_x(*from), at_x(*to), label);
+                let (from, to) = (at_x(*from).clamp(LEFT, right), at_x(*to).clamp(LEFT, right));
+                if from < to {
+                    svg.span(from, to, label);
+                }
             }
         }
         for tick in x.ticks().iter().copied() {

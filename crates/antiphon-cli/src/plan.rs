@@ -25,9 +25,9 @@ pub struct PlanOf {
     /// How many calls run at a time: the slots of all workers together
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     workers: Option<u32>,
-    /// How much service times vary: standard deviation ÷ mean; 0 is always the same, 1 exponential
-    #[arg(long, value_name = "CV", default_value_t = 1.0)]
-    service_cv: f64,
+    /// How much service times vary: standard deviation ÷ mean; 0 is always the same, 1 exponential [default: 1]
+    #[arg(long, value_name = "CV", value_parser = figures::variation, conflicts_with = "live")]
+    service_cv: Option<f64>,
     /// What counts as too late
     #[arg(long, value_name = "TIME", value_parser = figures::duration_s, conflicts_with = "batch")]
     deadline: Option<f64>,
@@ -55,7 +55,8 @@ pub struct PlanOf {
 }
 
 const HELP: &str = "Arrivals are taken to be independent of each other (Poisson), calls to start in the order they came, and none to be \
-given up. Exact for exponential service times, and in the mean for one worker; else the mean response is within 2 %. \
+given up. Exact for exponential service times, and in the mean for one worker; else the mean response is within 2 % up to a \
+coefficient of variation of 3, and an estimate above. \
 A load above the capacity exits with 1 and says both.";
 
 pub fn run(arguments: PlanOf, url: Option<&str>, output: &Output) -> Result<(), Ending> {
@@ -84,7 +85,7 @@ pub fn run(arguments: PlanOf, url: Option<&str>, output: &Output) -> Result<(), 
 impl PlanOf {
     fn service_times(&self) -> Result<Service, Ending> {
         let mean_s = self.service.ok_or_else(|| missing("--service 10ms"))?;
-        Service::new(mean_s, self.service_cv).map_err(Ending::usage)
+        Service::new(mean_s, self.service_cv.unwrap_or(1.0)).map_err(Ending::usage)
     }
 }
 

@@ -5,7 +5,7 @@ mod table;
 
 use crate::ending::Ending;
 use crate::output::{Format, Output};
-use antiphon_queueing::Seconds;
+use crate::plan::figures::times_s;
 use antiphon_queueing::experiment::{Policy, Results, Scenario, Traces};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -44,11 +44,15 @@ pub fn run(arguments: Simulate, output: &Output) -> Result<(), Ending> {
     let mut scenario = read(&arguments.scenario)?;
     scenario.calls = arguments.calls.unwrap_or(scenario.calls);
     scenario.seed = arguments.seed.unwrap_or(scenario.seed);
+    scenario.check().map_err(Ending::usage)?;
     let directory = arguments.scenario.parent().unwrap_or(Path::new("."));
     let traces = read_traces(&scenario, directory)?;
     let loads = scenario.loads(&traces).map_err(Ending::usage)?;
     let runs: Vec<(Policy, f64)> =
         scenario.policy.iter().flat_map(|policy| loads.iter().map(|load| (policy.clone(), *load))).collect();
+    if arguments.svg.is_some() {
+        charts::check(&scenario)?;
+    }
     let bar = bar(scenario.calls * runs.len() as u64);
     let begun = Instant::now();
     let mut results = Vec::new();
@@ -62,20 +66,18 @@ pub fn run(arguments: Simulate, output: &Output) -> Result<(), Ending> {
         results.push(scenario.run(policy, *load, &traces, &mut progress).map_err(Ending::usage)?);
     }
     bar.finish_and_clear();
-    if let Some(to) = &arguments.svg {
-        charts::write(&scenario, &results, to, output)?;
-    }
     let took = begun.elapsed().as_secs_f64();
     let calls = scenario.calls as f64 * runs.len() as f64;
     output.remark(&format!("{calls:.0} calls in {took:.1} s: {:.0} calls a second", calls / took));
     match output.format {
-        Format::Table => table::print(&scenario, &results, output),
+        Format::Table => table::print(&scenario, &results, output)?,
         Format::Json => {
             let (title, calls, seed) = (scenario.title.as_str(), scenario.calls, scenario.seed);
-            output.json(&Report { title, calls, seed, results: &results })
+            output.json(&Report { title, calls, seed, results: &results })?;
         }
-        Format::Jsonl => results.iter().try_for_each(|result| output.json(result)),
+        Format::Jsonl => results.iter().try_for_each(|result| output.json(result))?,
     }
+    arguments.svg.as_deref().map_or(Ok(()), |to| charts::write(&scenario, &results, to, output))
 }
 
 fn read(path: &Path) -> Result<Scenario, Ending> {
@@ -84,19 +86,15 @@ fn read(path: &Path) -> Result<Scenario, Ending> {
     toml::from_str(&text).map_err(|error| wrong(&error))
 }
 
-/// Each line of a trace is a time, such as `1.5s`, `12ms`, or a number of seconds.
+/// Each line of a trace is a time.
 fn read_traces(scenario: &Scenario, directory: &Path) -> Result<Traces, Ending> {
     let mut traces = Traces::default();
     for file in scenario.trace_files() {
         let path = directory.join(file);
         let text = fs::read_to_string(&path)
             .map_err(|error| Ending::usage(format!("cannot read the trace {}: {error}", path.display())))?;
-        let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
-        let times = lines.map(|(place, line)| {
-            let time = line.parse::<f64>().or_else(|_| line.parse::<Seconds>().map(|seconds| seconds.0));
-            time.map_err(|error| Ending::usage(format!("{}:{}: {error}", path.display(), place + 1)))
-        });
-        traces.insert(file, times.collect::<Result<_, _>>()?).map_err(Ending::usage)?;
+        let times = times_s(&text).map_err(|error| Ending::usage(format!("{}:{error}", path.display())))?;
+        traces.insert(file, times).map_err(Ending::usage)?;
     }
     Ok(traces)
 }

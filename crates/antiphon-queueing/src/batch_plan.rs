@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use serde::Serialize;
 
-/// How many calls all samples of a batch have together: about a second of work.
+/// How many calls all samples of a batch have together: about a second of work for each number of workers.
 const CALLS_SAMPLED: usize = 5_000_000;
 /// How many samples are enough: the error of their mean is then 5 % of the spread.
 const SAMPLES_MAX: usize = 400;

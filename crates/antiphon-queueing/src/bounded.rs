@@ -11,6 +11,7 @@ pub struct Bounded {
     arrival_per_s: f64,
     service_s: f64,
     refused: f64,
+    taken: f64,
     waiting: f64,
     waits: f64,
 }
@@ -48,8 +49,10 @@ impl Bounded {
             }
         }
         let refused = weight / sum;
+        // Not 1 − refused, of which nothing would be left when nearly all are.
+        let taken = (sum - weight) / sum;
         let waits = if room == server_count { 0.0 } else { (busy - weight) / (sum - weight) };
-        Ok(Self { arrival_per_s, service_s, refused, waiting: waiting / sum, waits })
+        Ok(Self { arrival_per_s, service_s, refused, taken, waiting: waiting / sum, waits })
     }
 
     /// The probability that a call is refused. With as much room as servers it is Erlang B.
@@ -67,7 +70,7 @@ impl Bounded {
     /// Calls answered per second.
     #[must_use]
     pub fn throughput_per_s(&self) -> f64 {
-        self.arrival_per_s * (1.0 - self.refused)
+        self.arrival_per_s * self.taken
     }
 
     /// The mean number of calls in the queue.

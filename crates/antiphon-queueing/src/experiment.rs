@@ -86,12 +86,20 @@ impl Scenario {
             Ok(arrival::Arrivals::rate(&source.arrival, traces)? * demand::Demands::mean_s(&source.service, traces)?)
         };
         let load: f64 = self.source.iter().map(of).sum::<Result<f64, Problem>>()?;
-        let capacity = |workers: &Workers| f64::from(workers.count) * f64::from(workers.slots) * workers.speed;
-        Ok(load / self.workers.iter().map(capacity).sum::<f64>())
+        Ok(load / self.speed())
+    }
+
+    /// Of all slots together.
+    fn speed(&self) -> f64 {
+        let of = |workers: &Workers| f64::from(workers.count) * f64::from(workers.slots) * workers.speed;
+        self.workers.iter().map(of).sum()
     }
 
     /// Refuses what cannot be run.
-    fn check(&self) -> Result<(), Problem> {
+    ///
+    /// # Errors
+    /// A [`Problem`] that says what a scenario may be.
+    pub fn check(&self) -> Result<(), Problem> {
         let refuse = |text: String| Err(Problem(text));
         if self.source.is_empty() {
             return refuse("nobody calls: a [[source]] says who".to_owned());
@@ -118,8 +126,22 @@ impl Scenario {
         if let Some(source) = self.source.iter().find(|source| source.attempts == 0) {
             return refuse(format!("{}: a call has at least 1 attempt", source.name));
         }
-        if self.crashes.is_some_and(|crashes| !(crashes.every.0 > 0.0 && crashes.back_after.0 > 0.0)) {
-            return refuse("`crashes` come after a time above 0, and so do workers that are back".to_owned());
+        if self.crashes.is_some_and(|crashes| !(crashes.every.0 >= 1e-3 && crashes.back_after.0 >= 1e-3)) {
+            return refuse(
+                "`crashes` come every millisecond at most, and take workers away for at least one".to_owned(),
+            );
+        }
+        if let Some(outage) = self.outage.iter().find(|outage| outage.from.0 >= outage.to.0) {
+            let (from, to) = (outage.from.0, outage.to.0);
+            return refuse(format!("an outage goes `from` a time `to` a later one, not from {from} s to {to} s"));
+        }
+        if self.policy.is_empty() {
+            return refuse("there is no policy to run: leave `policy` out for the one of brokers".to_owned());
+        }
+        let mut names: Vec<&str> = self.policy.iter().map(|policy| policy.name.as_str()).collect();
+        names.sort_unstable();
+        if let Some([name, _]) = names.windows(2).find(|two| matches!(two, [a, b] if a == b)) {
+            return refuse(format!("two policies are called {name:?}: give each a `name`"));
         }
         let placed = self.policy.iter().find(|policy| policy.placement != Placement::Central);
         if let (Some(policy), true) = (placed, self.crashes.is_some()) {

@@ -31,9 +31,15 @@ fn longest(services_s: &[f64]) -> f64 {
 /// does.
 #[must_use]
 pub fn list_schedule_s(services_s: impl IntoIterator<Item = f64>, workers: u32) -> f64 {
-    let mut free_at: BinaryHeap<Reverse<Instant>> = (0..workers).map(|_| Reverse(Instant(0.0))).collect();
+    let mut free_at: BinaryHeap<Reverse<Instant>> = BinaryHeap::new();
     let mut end = 0.0_f64;
     for service_s in services_s {
+        // Whoever has not worked yet is free first.
+        if free_at.len() < workers as usize {
+            free_at.push(Reverse(Instant(service_s)));
+            end = end.max(service_s);
+            continue;
+        }
         let Some(mut first) = free_at.peek_mut() else { return f64::INFINITY };
         first.0.0 += service_s;
         end = end.max(first.0.0);

@@ -103,7 +103,7 @@ impl Markov {
     }
 }
 
-/// M/M/1/1: one server and no queue. Whoever finds it busy goes away.
+/// M/M/1/1: one server and no queue. Whoever finds it busy goes away. Exact, at any load (A. K. Erlang, 1917).
 ///
 /// Texts on asynchronous RPC print its `busy()`, λ/(λ + μ), as the "throughput" of a queue. It is a probability; the
 /// throughput is λμ/(λ + μ).

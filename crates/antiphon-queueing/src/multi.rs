@@ -5,12 +5,17 @@ use crate::error::{positive, servers, stable};
 use crate::quantile::quantile_s;
 use crate::{Markov, QueueingError, Service};
 
+/// The squared coefficient of variation above which Kimura's waits are too short.
+const FAR: f64 = 4.0;
+
 /// M/G/c, first come first served, and G/G/c by [`General::allen_cunneen_wait_s`].
 ///
 /// Exact with exponential service times, and in the mean with one server. Otherwise the mean wait lies between that of
 /// exponential and that of constant service times, weighted by the squared coefficient of variation (E. Page, 1972), the
-/// latter by G. Cosmetatos (1976); above a coefficient of 1 it is T. Kimura's (1986) interpolation. The tail of the wait
-/// is taken to be exponential. How close that comes is measured in this crate's tests, and said in the guide.
+/// latter by G. Cosmetatos (1976); above a coefficient of 1 it is T. Kimura's (1986) interpolation. Above 2 that promises
+/// too short waits and Page's too long ones: there it is a mean of the two that leans to Page's as the coefficient grows,
+/// fitted to chains of hyperexponential calls. The tail of the wait is taken to be exponential. How close that comes is
+/// measured in this crate's tests, and said in the guide.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct General {
     exponential: Markov,
@@ -72,10 +77,14 @@ impl General {
         let square = self.service.cv() * self.service.cv();
         if self.servers == 1 {
             exponential * (1.0 + square) / 2.0
-        } else if square <= 1.0 {
-            square * exponential + (1.0 - square) * constant
         } else {
-            (1.0 + square) / (2.0 * square / exponential + (1.0 - square) / constant)
+            let page = square * exponential + (1.0 - square) * constant;
+            let kimura = (1.0 + square) / (2.0 * square / exponential + (1.0 - square) / constant);
+            match square {
+                ..=1.0 => page,
+                ..=FAR => kimura,
+                _ => kimura * (page / kimura).powf(1.0 - FAR / square),
+            }
         }
     }
 

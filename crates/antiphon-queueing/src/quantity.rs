@@ -2,12 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A time, in seconds; written as `10ms`, `1.5s`, `2min`, `1h` or `1d`.
+/// The longest time that can be written, in seconds: 31 years.
+const LONGEST_S: f64 = 1e9;
+/// Rates that can be written, per second.
+const RATES: std::ops::RangeInclusive<f64> = 1e-9..=1e12;
+
+/// A time, in seconds, at most 10⁹; written as `10ms`, `1.5s`, `2min`, `1h` or `1d`.
 #[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "f64")]
 pub struct Seconds(pub f64);
 
-/// A rate, per second; written as `80/s`, `5000/min`, `2/h` or `1/d`.
+/// A rate, per second, 10⁻⁹ to 10¹²; written as `80/s`, `5000/min`, `2/h` or `1/d`.
 #[derive(Clone, Copy, PartialEq, PartialOrd, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "f64")]
 pub struct PerSecond(pub f64);
@@ -35,7 +40,12 @@ impl std::str::FromStr for Seconds {
         let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).ok_or_else(wrong)?;
         let (number, unit) = text.split_at(end);
         let number: f64 = number.parse().map_err(|_| wrong())?;
-        Ok(Self(number * unit_s(unit).ok_or_else(wrong)?))
+        let seconds = number * unit_s(unit).ok_or_else(wrong)?;
+        if seconds <= LONGEST_S {
+            Ok(Self(seconds))
+        } else {
+            Err(format!("{text:?} is too long: the longest is 10000d"))
+        }
     }
 }
 
@@ -47,11 +57,10 @@ impl std::str::FromStr for PerSecond {
         let (number, unit) = text.split_once('/').ok_or_else(wrong)?;
         let number: f64 = number.trim().parse().map_err(|_| wrong())?;
         let per_s = number / unit_s(unit).ok_or_else(wrong)?;
-        if per_s > 0.0 && per_s.is_finite() {
-            Ok(Self(per_s))
-        } else {
-            Err(format!("{text:?} is not a rate of arrivals: it must be above 0"))
+        if !(per_s > 0.0 && per_s.is_finite()) {
+            return Err(format!("{text:?} is not a rate of arrivals: it must be above 0"));
         }
+        if RATES.contains(&per_s) { Ok(Self(per_s)) } else { Err(format!("{text:?} is not within 1e-9/s and 1e12/s")) }
     }
 }
 

@@ -170,10 +170,20 @@ fn erlang_term(stages: u32, x: f64, log_factorial: f64) -> f64 {
     (f64::from(stages - 1) * x.ln() - x - log_factorial).exp()
 }
 
-/// The tail of an Erlang distribution: the Poisson probabilities of fewer than `stages`, from the last downwards.
+/// The tail of an Erlang distribution: the Poisson probabilities of fewer than `stages`, the last of which is `last`. Each
+/// side of the mean sums what falls off from its own end, so that nothing that counts is too small for a double.
 fn erlang_tail(stages: u32, x: f64, last: f64) -> f64 {
     if x <= 0.0 {
         return 1.0;
+    }
+    if x < f64::from(stages) {
+        let (mut term, mut sum, mut stage) = (last, 0.0, f64::from(stages));
+        while term > 0.0 && sum + term > sum {
+            term *= x / stage;
+            sum += term;
+            stage += 1.0;
+        }
+        return 1.0 - sum;
     }
     let (mut term, mut sum) = (last, last);
     for stage in (1..stages).rev() {

@@ -52,7 +52,8 @@ impl PollaczekKhinchine {
         self.arrival_per_s * self.mean_wait_s()
     }
 
-    /// The variance of the time in the queue, in seconds², from the third moment of the service time, in seconds³.
+    /// The variance of the time in the queue, in seconds², from the third moment of the service time, in seconds³. Exact
+    /// (L. Takács, 1962).
     #[must_use]
     pub fn wait_variance(&self, third_moment: f64) -> f64 {
         let mean = self.mean_wait_s();

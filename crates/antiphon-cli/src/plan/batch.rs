@@ -3,7 +3,7 @@
 use crate::chart::{Axis, Chart, Line, Mark, Unit};
 use crate::ending::Ending;
 use crate::output::{Format, Output};
-use crate::plan::figures::{percent, seconds};
+use crate::plan::figures::{percent, seconds, times_s};
 use crate::plan::{PlanOf, missing, write_svg};
 use antiphon_queueing::{BatchPlan, BatchRow};
 use serde::Serialize;
@@ -40,7 +40,7 @@ pub fn run(arguments: &PlanOf, output: &Output) -> Result<(), Ending> {
     }
     let report = Report { calls, row: plan.on(workers), workers_needed: needed, rows };
     match output.format {
-        Format::Table => print(&report, arguments.budget, output),
+        Format::Table => print(&report, arguments.service.is_some(), arguments.budget, output),
         Format::Json | Format::Jsonl => output.json(&report),
     }
 }
@@ -56,26 +56,26 @@ fn read(arguments: &PlanOf) -> Result<(BatchPlan, u64), Ending> {
         let plan = BatchPlan::sampled(calls, arguments.service_times()?, overhead_s).map_err(Ending::usage)?;
         return Ok((plan, u64::from(calls)));
     }
+    if arguments.service.is_some() || arguments.service_cv.is_some() {
+        return Err(Ending::usage(format!(
+            "--service and --service-cv are not for --batch {text}: the file has the times"
+        )));
+    }
     let services = service_times(text)?;
     let calls = services.len() as u64;
     Ok((BatchPlan::of(services, overhead_s).map_err(Ending::usage)?, calls))
 }
 
-/// A service time on each line, such as `120ms`; empty lines and what follows a # are left out.
+/// A service time on each line.
 fn service_times(path: &str) -> Result<Vec<f64>, Ending> {
     let text = fs::read_to_string(path).map_err(|error| {
         Ending::usage(format!("--batch {path} is neither a number of calls nor a file that can be read: {error}"))
     })?;
-    let lines = text.lines().enumerate().map(|(place, line)| (place + 1, line.split('#').next().unwrap_or("").trim()));
-    let times = lines.filter(|(_, line)| !line.is_empty()).map(|(number, line)| {
-        let length = crate::input::duration(line);
-        length.map(|length| length.as_secs_f64()).map_err(|error| Ending::usage(format!("{path}:{number}: {error}")))
-    });
-    let times: Vec<f64> = times.collect::<Result<_, _>>()?;
+    let times = times_s(&text).map_err(|error| Ending::usage(format!("{path}:{error}")))?;
     if times.is_empty() { Err(Ending::usage(format!("{path} has no service time in it"))) } else { Ok(times) }
 }
 
-fn print(report: &Report, budget_s: Option<f64>, output: &Output) -> Result<(), Ending> {
+fn print(report: &Report, sampled: bool, budget_s: Option<f64>, output: &Output) -> Result<(), Ending> {
     let columns = ["WORKERS", "MAKESPAN", "P90", "LONGEST FIRST", "LOWER BOUND", "UPPER BOUND", "WORKERS BUSY"];
     let cells = |row: &BatchRow| {
         vec![
@@ -95,9 +95,11 @@ fn print(report: &Report, budget_s: Option<f64>, output: &Output) -> Result<(), 
     let Some(budget_s) = budget_s else { return Ok(()) };
     output.line(b"")?;
     let budget = seconds(budget_s);
+    // A file is one batch, and known.
+    let sure = if sampled { " in nine of ten batches" } else { "" };
     let text = match report.workers_needed {
-        Some(1) => format!("1 worker is enough for {budget} in nine of ten batches"),
-        Some(workers) => format!("{workers} workers are the fewest that keep {budget} in nine of ten batches"),
+        Some(1) => format!("1 worker is enough for {budget}{sure}"),
+        Some(workers) => format!("{workers} workers are the fewest that keep {budget}{sure}"),
         None => format!("no number of workers keeps {budget}: the longest call alone takes longer"),
     };
     output.line(text.as_bytes())

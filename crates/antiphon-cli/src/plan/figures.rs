@@ -28,7 +28,7 @@ pub fn plain(value: f64) -> String {
         return "-".to_owned();
     }
     let digits = value.abs().log10().floor();
-    if digits < -6.0 {
+    if !(-6.0..9.0).contains(&digits) {
         return format!("{value:.1e}");
     }
     let decimals = (2.0 - digits).clamp(0.0, 9.0) as usize;
@@ -44,6 +44,12 @@ pub fn percent(value: f64) -> String {
 /// Reads a rate such as `80/s`, `5000/min` or `2/h`, per second.
 pub fn rate(text: &str) -> Result<f64, String> {
     text.parse::<PerSecond>().map(|rate| rate.0)
+}
+
+/// Reads a coefficient of variation.
+pub fn variation(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("{text:?} is not a number, such as 1.5"))?;
+    if (0.0..=1_000.0).contains(&value) { Ok(value) } else { Err(format!("{text} is not within 0 and 1000")) }
 }
 
 /// Reads a target such as `p99=100ms` or `mean=20ms`.
@@ -69,13 +75,27 @@ pub fn duration_s(text: &str) -> Result<f64, String> {
     if length.is_zero() { Err(format!("{text:?} is no time: it must be above 0")) } else { Ok(length.as_secs_f64()) }
 }
 
+/// Reads a file with a time on each line: a number of seconds, or a duration such as `12ms` or `1m30s`. Empty lines and what
+/// follows a # are left out. A complaint begins with the number of the line.
+pub fn times_s(text: &str) -> Result<Vec<f64>, String> {
+    let lines = text.lines().enumerate().map(|(place, line)| (place + 1, line.split('#').next().unwrap_or("").trim()));
+    let times = lines.filter(|(_, line)| !line.is_empty()).map(|(number, line)| match line.parse::<f64>() {
+        Ok(seconds) if seconds >= 0.0 && seconds.is_finite() => Ok(seconds),
+        Ok(_) => Err(format!("{number}: {line} is no time")),
+        Err(_) => crate::input::duration(line)
+            .map(|length| length.as_secs_f64())
+            .map_err(|error| format!("{number}: {error}, or a number of seconds")),
+    });
+    times.collect()
+}
+
 /// A target as it was written.
 pub fn target_text(target: Target) -> String {
     let of = target.quantile.map_or_else(|| "mean".to_owned(), |quantile| format!("p{}", plain_percent(quantile)));
     format!("{of} ≤ {}", seconds(target.response_s))
 }
 
-fn plain_percent(quantile: f64) -> String {
+pub fn plain_percent(quantile: f64) -> String {
     let text = format!("{:.6}", quantile * 100.0);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
@@ -102,7 +122,17 @@ mod tests {
         }
         assert_eq!(plain(1_234.5), "1234");
         assert_eq!(plain(0.000_000_012), "1.2e-8");
+        assert_eq!(plain(123_456_789.0), "123456789");
+        assert_eq!(plain(1e300), "1.0e300");
         assert_eq!(percent(0.8), "80 %");
+    }
+
+    #[test]
+    fn files_of_times_take_seconds_durations_and_remarks() {
+        assert_eq!(times_s("0.02\n12ms # a remark\n\n1m30s\n# nothing\n"), Ok(vec![0.02, 0.012, 90.0]));
+        assert!(times_s("1\nsoon\n").unwrap_err().starts_with("2: "));
+        assert!(times_s("-1\n").unwrap_err().contains("no time"));
+        assert!(times_s("NaN\n").unwrap_err().contains("no time"));
     }
 
     #[test]

@@ -41,6 +41,9 @@ struct Observed {
     mean_queue_length: f64,
     /// By Little's law: the queue's length ÷ the arrival rate.
     mean_wait_s: Option<f64>,
+    /// What the broker would tell who comes and has to wait: the time between two starts while calls wait, for each that is
+    /// ahead on average, and one more.
+    broker_next_wait_s: Option<f64>,
     /// How far the broker's own predictions of waits were off, as a part of them.
     broker_prediction_error: Option<f64>,
 }
@@ -86,12 +89,13 @@ pub async fn run(arguments: &PlanOf, procedure: &Name, url: Option<&str>, output
 async fn watch(connection: &Connection, procedure: &Name, length: Duration) -> Result<Observed, Ending> {
     let first = find(connection, procedure).await?;
     let begun = Instant::now();
-    let (mut waiting, mut running, mut slots, mut samples) = (0, 0, 0, 0);
+    let (mut waiting, mut running, mut slots, mut full, mut samples) = (0, 0, 0, 0_u32, 0);
     let last = loop {
         sleep(STEP).await;
         let now = find(connection, procedure).await?;
         waiting += count(&now, State::Ready);
         running += count(&now, State::Leased);
+        full += u32::from(count(&now, State::Leased) >= u64::from(now.slots));
         slots += u64::from(now.slots);
         samples += 1;
         if begun.elapsed() >= length {
@@ -104,6 +108,8 @@ async fn watch(connection: &Connection, procedure: &Name, length: Duration) -> R
     let service_s = last.measured.service_mean_us as f64 / 1e6;
     let deviation_s = (last.measured.service_variance_ms2 as f64).sqrt() / 1e3;
     let mean_queue_length = waiting as f64 / f64::from(samples);
+    // Who comes while all slots are busy finds this many ahead: the queue's length, of the time in which they are.
+    let ahead = if full > 0 { waiting as f64 / f64::from(full) } else { 0.0 };
     Ok(Observed {
         watched_s,
         workers: last.workers,
@@ -115,6 +121,7 @@ async fn watch(connection: &Connection, procedure: &Name, length: Duration) -> R
         utilisation: if slots > 0 { running as f64 / slots as f64 } else { 0.0 },
         mean_queue_length,
         mean_wait_s: (arrival_per_s > 0.0).then(|| sojourn_s(mean_queue_length, arrival_per_s)),
+        broker_next_wait_s: last.measured.start_interval_us.map(|us| us as f64 / 1e6 * (ahead + 1.0)),
         broker_prediction_error: last.measured.prediction_error_permille.map(|permille| permille as f64 / 1e3),
     })
 }
@@ -156,7 +163,12 @@ fn recommend(
         return Ok(Recommendation { workers: 1, reason });
     }
     let Some(station) = station else {
-        return stay("no call came or ended while it was watched: there is nothing to plan with".to_owned());
+        let reason = if observed.arrival_per_s > 0.0 && observed.attempts > 0 {
+            "its attempts take less than the millisecond that a broker's clock tells: there is nothing to plan with"
+        } else {
+            "no call came or ended while it was watched: there is nothing to plan with"
+        };
+        return stay(reason.to_owned());
     };
     let needed = station.workers_needed(target).map_err(Ending::failed)?;
     let load = station.arrival_per_s * station.service.mean_s();
@@ -211,7 +223,7 @@ fn print(live: &Live, target: Option<Target>, output: &Output) -> Result<(), End
     let observed = &live.observed;
     let prediction: Option<&Prediction> = live.prediction.as_ref().map(|plan| &plan.prediction);
     let predicted = |of: fn(&Prediction) -> String| prediction.map_or_else(|| "-".to_owned(), of);
-    let many = if observed.slots == 1 { "slot" } else { "slots" };
+    let many = slots(observed.slots);
     output.line(
         format!(
             "{}: {}/s on {} {many}, {} each (coefficient of variation {}), watched for {}",
@@ -245,6 +257,10 @@ fn print(live: &Live, target: Option<Target>, output: &Output) -> Result<(), End
         let late = predicted(|it| it.probability_of_missing_deadline.map_or_else(|| "-".to_owned(), percent));
         rows.push(vec!["later than the deadline".to_owned(), unknown(), late]);
     }
+    if let Some(next_s) = observed.broker_next_wait_s {
+        let theory = predicted(|it| seconds(it.mean_wait_s / it.probability_of_waiting));
+        rows.push(vec!["wait of who waits, by the broker's own pace".to_owned(), seconds(next_s), theory]);
+    }
     if let Some(error) = observed.broker_prediction_error {
         rows.push(vec!["the broker's own predictions off by".to_owned(), percent(error), unknown()]);
     }
@@ -257,9 +273,13 @@ fn print(live: &Live, target: Option<Target>, output: &Output) -> Result<(), End
     let advice = &live.recommendation;
     let what = match advice.workers.cmp(&observed.slots) {
         std::cmp::Ordering::Equal => format!("keep {} {many}", observed.slots),
-        _ => format!("have {} slots instead of {}", advice.workers, observed.slots),
+        _ => format!("have {} {} instead of {}", advice.workers, slots(advice.workers), observed.slots),
     };
     output.line(format!("Recommended: {what}. {}.", capitalised(&advice.reason)).as_bytes())
+}
+
+const fn slots(count: u32) -> &'static str {
+    if count == 1 { "slot" } else { "slots" }
 }
 
 fn capitalised(text: &str) -> String {

@@ -3,13 +3,16 @@
 use crate::chart::{Axis, Chart, Line, Mark, Unit};
 use crate::ending::Ending;
 use crate::output::Output;
-use crate::plan::figures::{percent, plain, seconds, target_text};
+use crate::plan::figures::{percent, plain, plain_percent, seconds, target_text};
 use antiphon_queueing::{Outlook, Plan, Prediction, Station, Target};
 
 /// Points of a line.
 const POINTS: u32 = 120;
 /// The part of the capacity up to which a chart goes: beyond it every wait is long.
 const UTILISATION_MAX: f64 = 0.98;
+
+/// The coefficient of variation above which two moments do not say how long calls wait for several workers.
+const VARIES: f64 = 3.0;
 
 /// One row of the table: its name, and what it says of a prediction.
 type Row = (&'static str, fn(&Prediction) -> String);
@@ -87,13 +90,17 @@ fn remarks(station: &Station, plan: &Plan, target: Option<Target>) -> Vec<String
         let rate = plain(unstable.arrival_per_s);
         remarks.push(format!("-: {rate}/s is above the capacity of {capacity}/s, and the queue grows without end"));
     }
+    if station.workers > 1 && station.service.cv() > VARIES {
+        remarks.push(format!(
+            "Calls that vary this much wait as their rare long ones decide, of which a coefficient of variation says little: \
+             take waits for estimates, and let `antiphon simulate` run what was recorded. (Above {VARIES}, on several workers.)"
+        ));
+    }
     if let (Some(target), None) = (target, plan.workers_needed) {
-        let quantile = target.quantile.unwrap_or(0.5);
-        let alone = match target.quantile {
-            Some(quantile) => station.service.quantile_s(quantile),
-            None => station.service.mean_s(),
+        let (of, alone) = match target.quantile {
+            Some(quantile) => (format!("p{}", plain_percent(quantile)), station.service.quantile_s(quantile)),
+            None => ("mean".to_owned(), station.service.mean_s()),
         };
-        let of = if target.quantile.is_some() { format!("p{}", plain(quantile * 100.0)) } else { "mean".to_owned() };
         remarks.push(format!(
             "no number of workers keeps {}: the {of} of the service alone is {}; make calls shorter",
             target_text(target),

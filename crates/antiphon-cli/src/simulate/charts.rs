@@ -7,12 +7,33 @@ use crate::plan::figures::{percent, seconds};
 use crate::plan::write_svg;
 use antiphon_queueing::experiment::{Bucket, ChartOf, Measure, Measured, Over, Results, Scenario};
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path};
 
-pub fn write(scenario: &Scenario, results: &[Results], to: &Path, output: &Output) -> Result<(), Ending> {
+/// Refuses charts that could not be drawn, before anything is run.
+pub fn check(scenario: &Scenario) -> Result<(), Ending> {
     if scenario.chart.is_empty() {
         return Err(Ending::usage("the scenario has no [[chart]] to write"));
     }
+    scenario.chart.iter().try_for_each(|chart| {
+        let mut parts = Path::new(&chart.file).components();
+        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
+            return Err(Ending::usage(format!("{:?} is not the name of a file, such as \"wait.svg\"", chart.file)));
+        }
+        let sources = &chart.sources;
+        if let Some(name) = sources.iter().find(|name| !scenario.source.iter().any(|source| source.name == **name)) {
+            return Err(Ending::usage(format!("{}: there is no source {name:?}", chart.file)));
+        }
+        match chart.over {
+            Over::Time if !sources.is_empty() => {
+                Err(Ending::usage(format!("{}: over time all sources are one line: leave out `sources`", chart.file)))
+            }
+            Over::Time => over_time(chart, &[]).map(drop),
+            Over::Load | Over::Calls => Ok(()),
+        }
+    })
+}
+
+pub fn write(scenario: &Scenario, results: &[Results], to: &Path, output: &Output) -> Result<(), Ending> {
     fs::create_dir_all(to)?;
     for chart in &scenario.chart {
         let svg = draw(scenario, chart, results)?.svg();
@@ -22,9 +43,6 @@ pub fn write(scenario: &Scenario, results: &[Results], to: &Path, output: &Outpu
 }
 
 fn draw(scenario: &Scenario, of: &ChartOf, results: &[Results]) -> Result<Chart, Ending> {
-    if let Some(name) = of.sources.iter().find(|name| !scenario.source.iter().any(|source| source.name == **name)) {
-        return Err(Ending::usage(format!("{}: there is no source {name:?}", of.file)));
-    }
     let axis = |label: &str, unit: Unit| match (of.logarithmic, unit) {
         (true, _) => Axis::logarithmic(label, unit),
         // Nearly all is the usual share: what matters is what is missing.

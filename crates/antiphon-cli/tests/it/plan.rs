@@ -109,5 +109,5 @@ fn what_is_missing_or_wrong_is_told_with_an_example() {
     antiphon(&["plan", "--arrival", "80/s", "--service", "1s", "--workers", "4", "--target", "99"])
         .fails(2, "p99=100ms");
     let negative = ["plan", "--arrival", "80/s", "--service", "1s", "--workers", "400", "--service-cv=-1"];
-    antiphon(&negative).fails(2, "the coefficient of variation is -1");
+    antiphon(&negative).fails(2, "-1 is not within 0 and 1000");
 }

@@ -40,6 +40,9 @@ struct Heard {
     outcomes: Vec<CallId>,
     /// By the slots of leases: the call that was leased last.
     leased: Vec<u32>,
+    /// What acceptances said of waits: all together, in milliseconds, and how many.
+    promised_ms: u64,
+    promises: u64,
 }
 
 impl Effects for Heard {
@@ -85,6 +88,10 @@ impl Effects for Heard {
                 if let Some(call) = self.leased.get(lease.slot as usize) {
                     self.told.push(Told::Stop { call: *call, lease });
                 }
+            }
+            Effect::Accepted { wait_ms: Some(wait_ms), .. } => {
+                self.promised_ms += wait_ms;
+                self.promises += 1;
             }
             Effect::Refused { tag, .. } => {
                 let call = u32::try_from(tag).expect("tags are places of calls");
@@ -196,7 +203,7 @@ impl Station for Central {
             deadline_ms: arrived.deadline_ms,
             start: Start::Now,
             key: None,
-            wants_acceptance: false,
+            wants_acceptance: true,
             wants_outcome: true,
             resent: false,
             revives: None,
@@ -243,6 +250,8 @@ impl Station for Central {
             start_interval_s: measured.start_interval_us.map(|us| us as f64 / 1e6),
             service_s: mean_s,
             service_cv: (measured.service_variance_ms2 as f64).sqrt() / 1e3 / mean_s,
+            promised_wait_s: (self.heard.promises > 0)
+                .then(|| self.heard.promised_ms as f64 / 1e3 / self.heard.promises as f64),
             prediction_error: measured.prediction_error_permille.map(|permille| permille as f64 / 1e3),
         })
     }

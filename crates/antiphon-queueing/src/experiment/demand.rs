@@ -6,6 +6,9 @@ use rand::rngs::SmallRng;
 use rand_distr::{Distribution, Exp1, LogNormal, Pareto};
 use std::sync::Arc;
 
+/// What varies more is no service time.
+const CV_MAX: f64 = 1_000.0;
+
 /// Service times, one after the other.
 pub(crate) enum Demands {
     Constant(f64),
@@ -25,6 +28,9 @@ impl Demands {
             Demand::Constant { .. } => Self::Constant(mean_s),
             Demand::Exponential { .. } => Self::Exponential(mean_s),
             Demand::LogNormal { cv, .. } => {
+                if !(0.0..=CV_MAX).contains(cv) {
+                    return Err(Problem(format!("a coefficient of variation is 0 to {CV_MAX}, not {cv}")));
+                }
                 let spread = (1.0 + cv * cv).ln();
                 let fitted = LogNormal::new(mean_s.ln() - spread / 2.0, spread.sqrt());
                 Self::LogNormal(fitted.map_err(|_| Problem(format!("a coefficient of variation is not {cv}")))?)

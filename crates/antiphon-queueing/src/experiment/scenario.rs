@@ -297,7 +297,7 @@ pub enum Placement {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChartOf {
-    /// The file, beside the scenario.
+    /// The file, in the directory of `--svg`.
     pub file: String,
     /// Its title.
     pub title: String,

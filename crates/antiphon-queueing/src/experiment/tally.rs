@@ -186,6 +186,8 @@ pub struct BrokerMeasured {
     pub service_s: f64,
     /// Its standard deviation ÷ its mean.
     pub service_cv: f64,
+    /// What it said of waits when it accepted calls, on average, in seconds.
+    pub promised_wait_s: Option<f64>,
     /// How far its predictions of waits are off, as a part of them.
     pub prediction_error: Option<f64>,
 }

@@ -16,8 +16,10 @@ use std::collections::BinaryHeap;
 const S: f64 = 1e9;
 /// After how many calls somebody who watches is told.
 const STEP: u64 = 1 << 16;
-/// How much longer than its calls come an experiment goes on, as a part of it, until what is left is called lost.
-const PATIENCE: u64 = 3;
+/// How much longer an experiment goes on when the last call has come, until what is left is called lost: so often the time
+/// in which calls came, and so often that in which all workers could do them; and at least an hour.
+const PATIENCE: u64 = 4;
+const PATIENCE_NS: u64 = 3_600_000_000_000;
 
 /// Something that happens; of what happens at one time, what was planned first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,6 +100,10 @@ pub(crate) struct World<'a, S> {
     open: u64,
     running: u64,
     busy_ns: f64,
+    /// What all calls that came take of a worker of speed 1, with all their attempts.
+    work_ns: f64,
+    /// Of all slots together.
+    speed: f64,
     buckets: Vec<Bucket>,
     bucket_ns: u64,
     stride: usize,
@@ -153,6 +159,8 @@ impl<'a, St: Station> World<'a, St> {
             open: 0,
             running: 0,
             busy_ns: 0.0,
+            work_ns: 0.0,
+            speed: scenario.speed(),
             buckets: vec![Bucket::default(); BUCKETS],
             bucket_ns: ((expected_ns / BUCKETS as f64) as u64).max(1),
             stride: 0,
@@ -174,13 +182,13 @@ impl<'a, St: Station> World<'a, St> {
     fn plan_arrival(&mut self, source: u32) {
         let Some(caller) = self.callers.get_mut(source as usize) else { return };
         let at_s = caller.arrivals.next(&mut caller.come);
-        self.plan((at_s * S) as u64 + ns(self.scenario.network.caller.0), What::Arrive(source));
+        self.plan(ns(at_s).saturating_add(ns(self.scenario.network.caller.0)), What::Arrive(source));
     }
 
     fn plan_crash(&mut self, worker: u32) {
         if let Some(crashes) = &self.scenario.crashes {
             let life: f64 = Exp1.sample(&mut self.crash);
-            self.plan(self.now + ns(life * crashes.every.0), What::Crash(worker));
+            self.plan(self.now.saturating_add(ns(life * crashes.every.0)), What::Crash(worker));
         }
     }
 
@@ -188,9 +196,7 @@ impl<'a, St: Station> World<'a, St> {
     pub fn run(mut self, progress: &mut Progress<'_>) -> Result<Seen, Problem> {
         let mut told = Vec::new();
         while let Some(Reverse(event)) = self.events.pop() {
-            if self.come == self.scenario.calls
-                && (self.open == 0 || event.at > self.last_came.saturating_mul(1 + PATIENCE))
-            {
+            if self.come == self.scenario.calls && (self.open == 0 || event.at > self.patience_ends()) {
                 break;
             }
             self.pass_time(event.at);
@@ -202,6 +208,12 @@ impl<'a, St: Station> World<'a, St> {
             }
         }
         Ok(self.seen())
+    }
+
+    fn patience_ends(&self) -> u64 {
+        let work = (self.work_ns / self.speed) as u64;
+        let patience = self.last_came.saturating_add(work).saturating_mul(PATIENCE).max(PATIENCE_NS);
+        self.last_came.saturating_add(patience)
     }
 
     fn happen(&mut self, what: What, told: &mut Vec<Told>) -> Result<(), Problem> {
@@ -230,7 +242,7 @@ impl<'a, St: Station> World<'a, St> {
                 }
                 self.station.connect(self.now, worker, false, told);
                 let back_s = self.scenario.crashes.map_or(0.0, |crashes| crashes.back_after.0);
-                self.plan(self.now + ns(back_s), What::Back(worker));
+                self.plan(self.now.saturating_add(ns(back_s)), What::Back(worker));
             }
             What::Back(worker) => {
                 self.station.connect(self.now, worker, true, told);
@@ -251,12 +263,14 @@ impl<'a, St: Station> World<'a, St> {
         self.come += 1;
         self.last_came = self.now;
         self.open += 1;
-        let submitted = self.now - ns(self.scenario.network.caller.0);
+        let submitted = self.now.saturating_sub(ns(self.scenario.network.caller.0));
         let bucket = self.bucket(submitted);
         let Some(caller) = self.callers.get_mut(source as usize) else {
             return Err(Problem("no such source".to_owned()));
         };
         let demand_ns = caller.demands.next(&mut caller.take) * S;
+        self.work_ns +=
+            demand_ns * f64::from(self.scenario.source.get(source as usize).map_or(1, |source| source.attempts));
         if counted >= 0.0 {
             caller.tally.submitted();
         }
@@ -309,7 +323,7 @@ impl<'a, St: Station> World<'a, St> {
     }
 
     fn start(&mut self, run: Run) {
-        let arrives = self.now + ns(self.scenario.network.worker.0);
+        let arrives = self.now.saturating_add(ns(self.scenario.network.worker.0));
         let Some(call) = self.calls.get_mut(run.call as usize) else { return };
         call.started = arrives;
         call.running += 1;
@@ -327,7 +341,7 @@ impl<'a, St: Station> World<'a, St> {
             Some(takes) => takes.0 * S,
             None => demand_ns / machine.speed,
         };
-        let until = arrives + takes_ns as u64;
+        let until = arrives.saturating_add(takes_ns as u64);
         let attempt = Attempt { run, failed, live: true, until };
         let place = match self.attempts_free.pop() {
             Some(place) => {
@@ -348,7 +362,7 @@ impl<'a, St: Station> World<'a, St> {
         if let Some(bucket) = self.buckets.get_mut(bucket) {
             bucket.attempts_per_s += 1.0;
         }
-        self.plan(until + ns(self.scenario.network.worker.0), What::Finish(place));
+        self.plan(until.saturating_add(ns(self.scenario.network.worker.0)), What::Finish(place));
     }
 
     /// An attempt leaves its worker.
@@ -372,7 +386,7 @@ impl<'a, St: Station> World<'a, St> {
     }
 
     fn end(&mut self, index: u32, how: End) {
-        let told = self.now + ns(self.scenario.network.caller.0);
+        let told = self.now.saturating_add(ns(self.scenario.network.caller.0));
         let Some(call) = self.calls.get_mut(index as usize) else { return };
         call.ended = true;
         let call = *call;
@@ -416,7 +430,7 @@ impl<'a, St: Station> World<'a, St> {
     /// Notes how many wait whenever a bucket is full.
     fn pass_time(&mut self, at: u64) {
         self.now = at;
-        while self.stride < BUCKETS && self.now >= self.bucket_ns * (self.stride as u64 + 1) {
+        while self.stride < BUCKETS && self.now >= self.bucket_ns.saturating_mul(self.stride as u64 + 1) {
             if let Some(bucket) = self.buckets.get_mut(self.stride) {
                 bucket.waiting = self.open.saturating_sub(self.running);
             }

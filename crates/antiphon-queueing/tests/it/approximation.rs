@@ -1,5 +1,5 @@
 //! How close the approximations come to M/D/c, M/E2/c and M/H2/c, whose mean waits `reference.py` gets from their Markov
-//! chains: squared coefficients of variation 0, ½, 1, 2¼ and 4 on 2 to 8 servers. The guide states these figures.
+//! chains: squared coefficients of variation 0, ½, 1, 2¼, 4, 9 and 25 on 2 to 8 servers. The guide states these figures.
 
 use crate::reference::{close, count, number, values};
 use antiphon_queueing::{General, PollaczekKhinchine, Service};
@@ -38,13 +38,15 @@ fn worst(errors: &[Errors], of: fn(&Errors) -> f64, within: impl Fn(&Errors) -> 
 }
 
 #[test]
-fn the_mean_response_is_within_2_percent() {
-    assert!(worst(&errors(), |error| error.response, |_| true) < 0.02);
+fn the_mean_response_is_within_2_percent_up_to_a_coefficient_of_3_and_12_percent_at_5() {
+    let errors = errors();
+    assert!(worst(&errors, |error| error.response, |error| error.square <= 9.0) < 0.02);
+    assert!(worst(&errors, |error| error.response, |_| true) < 0.12);
 }
 
 #[test]
 fn the_mean_wait_is_within_2_percent_from_half_load_and_5_percent_when_calls_vary_much() {
-    let errors = errors();
+    let errors: Vec<Errors> = errors().into_iter().filter(|error| error.square <= 4.0).collect();
     let usual = worst(&errors, |error| error.wait, |error| error.utilisation >= 0.5 && error.square <= 2.25);
     assert!(usual < 0.02, "{usual}");
     let varied = worst(&errors, |error| error.wait, |error| error.utilisation >= 0.5);
@@ -59,7 +61,8 @@ fn allen_and_cunneen_are_within_2_percent_of_calls_that_vary_little_under_load()
     let errors = errors();
     let loaded = |error: &Errors| error.utilisation >= 0.9 && error.square <= 1.0 && error.square > 0.0;
     assert!(worst(&errors, |error| error.allen_cunneen, loaded) < 0.02);
-    assert!(worst(&errors, |error| error.allen_cunneen, |error| error.utilisation >= 0.9) < 0.07);
+    let varied = |error: &Errors| error.utilisation >= 0.9 && error.square <= 4.0;
+    assert!(worst(&errors, |error| error.allen_cunneen, varied) < 0.07);
 }
 
 #[test]

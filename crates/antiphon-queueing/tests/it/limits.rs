@@ -2,8 +2,8 @@
 
 use crate::reference::close;
 use antiphon_queueing::{
-    Bounded, Closed, General, GroupCommit, Markov, PollaczekKhinchine, Priorities, PriorityClass, Service, erlang_b,
-    erlang_c,
+    Bounded, Closed, General, GroupCommit, Markov, PollaczekKhinchine, Priorities, PriorityClass, Service, Station,
+    Target, erlang_b, erlang_c,
 };
 
 #[test]
@@ -88,6 +88,27 @@ fn general_service_runs_into_markov_at_one() {
             close(at(1.000_1).response_quantile_s(quantile), exact.response_quantile_s(quantile), 2e-3, "above 1");
         }
     }
+}
+
+#[test]
+fn no_call_is_done_before_it_can_be_and_tails_fall_from_one_to_nothing() {
+    for cv in [0.03, 0.035, 0.05, 0.1, 0.3, 0.7, 0.99, 1.0, 2.0, 30.0] {
+        let service = Service::new(0.01, cv).unwrap();
+        let mut before = 1.0;
+        for place in 0..4_000 {
+            let tail = service.tail(f64::from(place) * 2e-5);
+            assert!((0.0..=before + 1e-12).contains(&tail), "{cv}: {tail} after {before} at {place}");
+            before = tail;
+        }
+        assert!((service.tail(1e-12) - 1.0).abs() < 1e-6, "{cv}: hardly any takes no time");
+        let half = service.tail(service.quantile_s(0.5));
+        assert!((half - 0.5).abs() < 1e-6, "{cv}: {half}");
+    }
+    // Of calls that hardly vary none is done after a fifth of their time, and no number of workers helps.
+    let station = Station { arrival_per_s: 80.0, service: Service::new(0.01, 0.03).unwrap(), workers: 4 };
+    assert!(station.predict(Some(0.002)).unwrap().probability_of_missing_deadline.unwrap() > 0.999_999);
+    let target = Target { quantile: Some(0.99), response_s: 0.002 };
+    assert_eq!(station.workers_needed(Some(target)).unwrap(), None);
 }
 
 #[test]

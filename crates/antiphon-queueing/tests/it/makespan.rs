@@ -6,7 +6,7 @@ use antiphon_queueing::{
 };
 use rand::{Rng, SeedableRng};
 
-/// Graham's own worst case (1969): with the longest first, 11 calls on 3 workers take 11 where 9 would do.
+/// Graham's own worst case (1969): with the longest first, 7 calls on 3 workers take 11 where 9 would do.
 #[test]
 fn grahams_examples_come_out_as_printed() {
     let worst = [5.0, 5.0, 4.0, 4.0, 3.0, 3.0, 3.0];
@@ -18,6 +18,13 @@ fn grahams_examples_come_out_as_printed() {
     close(list_schedule_s(late, 3), 5.0, 1e-12, "in that order");
     close(graham_bound_s(&late, 3), 5.0, 1e-12, "the bound");
     close(longest_first_s(&late, 3), 3.0, 1e-12, "LPT");
+}
+
+#[test]
+fn more_workers_than_calls_change_nothing() {
+    assert_eq!(list_schedule_s([3.0, 1.0, 2.0], u32::MAX), 3.0);
+    assert_eq!(list_schedule_s([], 3), 0.0);
+    assert_eq!(list_schedule_s([1.0], 0), f64::INFINITY);
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn paths(calls: usize, servers: usize, utilisation: f64, seed: u64) -> (Vec<f64>
 const GRID: [(usize, f64); 7] = [(2, 0.1), (4, 0.3), (4, 0.5), (4, 0.7), (4, 0.8), (4, 0.9), (4, 0.95)];
 
 #[test]
-fn the_engine_waits_as_long_as_a_central_queue_must_call_by_call() {
+fn the_engine_waits_as_long_as_a_central_queue_must() {
     for (servers, utilisation) in GRID {
         let calls = 20_000;
         let (come, take) = paths(calls, servers, utilisation, 3);
@@ -101,6 +101,7 @@ fn controlled_mean_wait(servers: usize, utilisation: f64, seed: u64) -> f64 {
     our_mean - covariance / variance * (their_mean - known)
 }
 
+/// The recursion alone, which the engine follows to five digits above: so that many calls take little time.
 #[test]
 fn a_simulated_central_queue_waits_within_1_percent_of_erlang_c() {
     for (servers, utilisation) in GRID {
@@ -282,12 +283,36 @@ fn what_cannot_be_run_is_told() {
     let crashes = json!({ "source": [all], "workers": [{ "count": 1 }], "crashes": { "every": "1s", "back_after": "1s" },
         "policy": [{ "name": "two", "placement": "two_choices" }] });
     assert!(told(crashes).contains("two: only the central queue has crashes"));
+    let outage = json!({ "source": [all], "workers": [{ "count": 1 }], "outage": [{ "from": "2s", "to": "1s" }] });
+    assert!(told(outage).contains("not from 2 s to 1 s"));
+    let twins = json!({ "source": [all], "workers": [{ "count": 1 }], "policy": [{ "name": "a" }, { "name": "a" }] });
+    assert!(told(twins).contains("two policies are called \"a\""));
+    let mut odd = all.clone();
+    odd["service"] = json!({ "kind": "log_normal", "mean": "1s", "cv": -1.0 });
+    assert!(told(json!({ "source": [odd], "workers": [{ "count": 1 }] })).contains("0 to 1000, not -1"));
     let mut urgent = all.clone();
     urgent["priority"] = json!(10);
     assert!(told(json!({ "source": [urgent], "workers": [{ "count": 1 }] })).contains("0 to 9"));
     let stopped = scenario(json!({ "calls": 100_000, "source": [all], "workers": [{ "count": 1 }] }));
     let run = stopped.run(&stopped.policy[0], 0.5, &Traces::default(), &mut |_| false);
     assert_eq!(run.unwrap_err().to_string(), "stopped");
+}
+
+#[test]
+fn calls_are_waited_for_however_they_come() {
+    let mut traces = Traces::default();
+    traces.insert("at once", vec![0.0; 5_000]).unwrap();
+    let service = json!({ "kind": "exponential", "mean": "10ms" });
+    let at_once = json!({ "name": "all", "arrival": { "kind": "trace", "file": "at once" }, "service": service });
+    let slow = json!({ "name": "all", "arrival": { "kind": "poisson", "rate": "1/s" },
+                       "service": { "kind": "constant", "mean": "30d" } });
+    let ages = json!({ "name": "all", "arrival": { "kind": "poisson", "rate": "0.000000001/s" }, "service": service });
+    for (calls, source) in [(5_000, at_once), (1, poisson("all", "500/s")), (30, slow), (1_000, ages)] {
+        let scenario = scenario(json!({ "calls": calls, "source": [source], "workers": [{ "count": 4 }] }));
+        let measured = run(&scenario, &traces).remove(0);
+        assert_eq!((measured.lost, measured.all.counts.succeeded), (0, calls), "{:?}", scenario.source);
+        assert!(measured.utilisation > 0.0);
+    }
 }
 
 /// The engine knows no theory: it measures how fast calls start while some wait. Theory says that whoever waits has
@@ -297,15 +322,20 @@ fn the_waits_that_the_engine_predicts_are_those_of_theory() {
     for (rate, utilisation) in [("280/s", 0.7), ("360/s", 0.9)] {
         let scenario =
             scenario(json!({ "calls": 40_000, "source": [poisson("all", rate)], "workers": [{ "count": 4 }] }));
-        let broker = run(&scenario, &Traces::default()).remove(0).broker.unwrap();
+        let measured = run(&scenario, &Traces::default()).remove(0);
+        let broker = measured.broker.unwrap();
+        // What callers were told when their calls were accepted, whether they had to wait or not.
+        close(broker.promised_wait_s.unwrap(), measured.all.mean_wait_s, 0.1, "the waits told and those that came");
         let ahead = utilisation / (1.0 - utilisation);
         let predicted = broker.start_interval_s.unwrap() * (ahead + 1.0);
         let theory = Markov::new(utilisation * 400.0, 0.01, 4).unwrap();
+        close(broker.promised_wait_s.unwrap(), theory.mean_wait_s(), 0.15, "the waits told and those of theory");
         // The engine goes by its newest 256 starts at most, whose mean is off by a sixteenth.
         close(predicted, theory.mean_wait_s() / theory.probability_of_waiting(), 0.2, rate);
         close(broker.service_s, 0.01, 0.2, "the service time");
         close(broker.service_cv, 1.0, 0.3, "its coefficient of variation");
-        assert!(broker.prediction_error.is_some_and(|error| error < 1.0), "{broker:?}");
+        // Exponential calls are as hard to foresee as can be: who has n ahead waits (n + 1) ± √(n + 1) starts.
+        assert!(broker.prediction_error.is_some_and(|error| error < 0.6), "{broker:?}");
     }
 }
 
