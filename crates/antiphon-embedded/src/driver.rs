@@ -18,8 +18,8 @@ use antiphon_broker::{Event, Inbox, Wants};
 use antiphon_engine::{Command, Engine, Handle, InboxKey, Limits, Now, Peer, Ties};
 use antiphon_journal::{AppendError, Generation, Journal, Options, Reserve};
 use antiphon_protocol::{
-    CallId, Code, Epoch, Failure, Keys, LeaseTag, Name, Offer, Payload, Route,
-    SHAPE_PARAMETERS_MAX, Settings, Start, Tag, defaults,
+    CallId, Code, Epoch, Failure, Keys, LeaseTag, Name, Offer, Payload, Route, SHAPE_PARAMETERS_MAX, Settings, Start,
+    Tag, defaults,
 };
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use antiphon_broker::{
     Ordering, Questions, Support,
 };
 use antiphon_engine::{Bound, Effect, Ending, Grant, Peer, Reason, Refusal};
-use antiphon_protocol::{Code, Epoch, Failure, Outcome, Payload, defaults};
+use antiphon_protocol::{Code, Epoch, Failure, Outcome, Payload, RateError, defaults};
 
 /// The event for an effect, and to whom; `body` is what its handle stands for.
 pub(crate) fn event(effect: Effect, body: Option<Body>, epoch: Epoch) -> Option<(Peer, Event)> {
@@ -128,6 +128,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Failure {
         Refusal::Fenced => {
             Failure::new(Code::Aborted, "a newer session of the same caller or inbox has taken over: submit there")
         }
+        Refusal::Rate => Failure::new(RateError::CODE, RateError.to_string()),
         Refusal::ProceduresFull { limit } => {
             let text = format!("{limit} different procedures are known, the limit: use fewer names");
             Failure::new(Code::ResourceExhausted, text)

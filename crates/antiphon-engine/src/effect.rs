@@ -258,6 +258,8 @@ pub enum Refusal {
     RoutesFull { limit: u32 },
     /// A newer session of the same inbox has taken over.
     Fenced,
+    /// What was to be set as a rate is none.
+    Rate,
     /// The broker knows as many different procedures as it may.
     ProceduresFull { limit: u32 },
     /// The inbox holds as many unacknowledged calls as it may.

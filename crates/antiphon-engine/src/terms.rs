@@ -7,7 +7,7 @@ use crate::effect::{Body, Effects, Handle, Refusal, Role, Urgency};
 use crate::record::Record;
 use crate::{Engine, Limits};
 use alloc::borrow::Cow;
-use antiphon_protocol::{Name, Setting, Settings};
+use antiphon_protocol::{Name, Rate, Setting, Settings};
 
 /// What was set, and what therefore holds.
 pub(crate) struct Terms {
@@ -73,7 +73,8 @@ impl Engine {
     /// Sets something for a procedure (`None` leaves it to the broker again); says what is set then.
     ///
     /// # Errors
-    /// [`Refusal::ProceduresFull`] when the procedure is not known and there are as many as may be.
+    /// [`Refusal::ProceduresFull`] when the procedure is not known and there are as many as may be; [`Refusal::Rate`] when
+    /// what would be set is no rate: it would hold nothing back.
     pub fn configure(
         &mut self,
         procedure: &Name,
@@ -83,11 +84,14 @@ impl Engine {
         if self.procedures.find(procedure).is_none() && self.procedures.len() >= self.limits.procedures_max {
             return Err(Refusal::ProceduresFull { limit: self.limits.procedures_max });
         }
-        let place = self.procedures.open(procedure, &self.limits);
-        let mut settings = self.procedures.get(place).terms.settings.clone();
+        let mut settings = self.settings(procedure);
         for (setting, value) in changes {
             settings.set(*setting, *value);
         }
+        if settings.get(Setting::RateCount).is_some_and(|count| count != 0) && Rate::of(&settings).is_none() {
+            return Err(Refusal::Rate);
+        }
+        let place = self.procedures.open(procedure, &self.limits);
         if settings != self.procedures.get(place).terms.settings {
             self.put_settings(place, settings.clone());
             self.put_rule(place);

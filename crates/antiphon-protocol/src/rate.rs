@@ -34,9 +34,9 @@ impl Rate {
     /// What is set for a procedure; `None` when nothing is, or nothing that is a rate.
     #[must_use]
     pub fn of(settings: &Settings) -> Option<Self> {
-        let get = |setting| settings.get(setting).and_then(|value| u32::try_from(value).ok());
-        let rate = Self::new(get(Setting::RateCount)?, get(Setting::RatePeriodMs).unwrap_or(1_000)).ok()?;
-        Self { burst: get(Setting::RateBurst).unwrap_or(rate.burst), ..rate }.checked().ok()
+        let get = |setting, or| settings.get(setting).map_or(Some(or), |value| u32::try_from(value).ok());
+        let rate = Self::new(get(Setting::RateCount, 0)?, get(Setting::RatePeriodMs, 1_000)?).ok()?;
+        Self { burst: get(Setting::RateBurst, rate.burst)?, ..rate }.checked().ok()
     }
 
     /// Itself, if its numbers are in their ranges.

@@ -1,7 +1,8 @@
 //! What operators rule about a procedure: pauses, caps and rates.
 
 use crate::script::World;
-use antiphon_engine::Limits;
+use antiphon_engine::{Limits, Refusal};
+use antiphon_protocol::{Name, Setting};
 
 fn world(script: &str) -> World {
     let mut world = World::new(Limits::new(true));
@@ -87,4 +88,22 @@ pub fn calls_start_no_faster_than_their_rate_whatever_the_burst() {
         let least_ms = (calls as u64 - burst - 1) * period_ms / count;
         assert!(ms >= least_ms, "{calls} calls took {ms} ms, less than {least_ms}");
     }
+}
+
+#[test]
+fn a_rate_that_is_none_is_refused_and_changes_nothing() {
+    let mut world = world("set p rate_count=2 rate_period_ms=1000");
+    let before = world.engine.settings(&Name::from_static("p"));
+    for (setting, value) in [
+        (Setting::RateCount, 1_000_001),
+        (Setting::RatePeriodMs, 0),
+        (Setting::RateBurst, 0),
+        (Setting::RateBurst, u64::MAX),
+    ] {
+        let set = world.engine.configure(&Name::from_static("p"), &[(setting, Some(value))], &mut world.scribe);
+        assert_eq!(set, Err(Refusal::Rate), "{setting} {value}");
+    }
+    assert_eq!(world.engine.settings(&Name::from_static("p")), before);
+    let off = world.engine.configure(&Name::from_static("q"), &[(Setting::RateCount, Some(0))], &mut world.scribe);
+    assert!(off.is_ok(), "0 is any number");
 }
