@@ -50,6 +50,12 @@ pub const LAYERS: &[Layer] = &[
         needs: &[],
     },
     Layer {
+        name: "random combinations",
+        cargo: "test --profile prove -p antiphon-engine --test it combinations -- --nocapture",
+        amount: ["ANTIPHON_PROVE_WORLDS=500", "ANTIPHON_PROVE_WORLDS=20000"],
+        needs: &[],
+    },
+    Layer {
         name: "journal: every crash",
         cargo: "test --release -p antiphon-journal --test it exhaustive -- --nocapture",
         amount: ["ANTIPHON_PROVE_OPERATIONS=1", "ANTIPHON_PROVE_OPERATIONS=3"],
