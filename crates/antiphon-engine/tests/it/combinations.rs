@@ -1,6 +1,9 @@
 //! Worlds in which any policies are on at once, each in about half of them: held to the reference after every step, and
 //! healed at the end, when everything must come to rest and every slot must be free. A failing seed prints itself.
 
+mod deriving;
+mod submitting;
+
 use crate::order::Random;
 use crate::reference::{Asked, Rate, Reference, Serving, is_over};
 use crate::script::World;
@@ -11,9 +14,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const WORKERS: [(&str, &str); 3] = [("w", "gpu"), ("x", "gpu,big"), ("y", "")];
 const SCHEMAS: [&str; 2] = ["n", "n,max"];
-const GROUPS: [&str; 6] = ["", "cancel_rest", "first=1", "first=2 cancel_rest", "settled", "deadline=9s"];
-const CALLBACKS: [(&str, &[&str]); 3] =
-    [("callback=x", &["x"]), ("callback=x@success,y@failure", &["x", "y"]), ("callback=y@failure>x", &["y", "x"])];
 
 /// What may be on in a world.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -192,169 +192,6 @@ impl Play {
         format!("c{:02}", self.random.below(self.reference.calls.len() + 1))
     }
 
-    fn submit(&mut self) {
-        let name = format!("c{:02}", self.reference.calls.keys().filter(|name| name.len() == 3).count());
-        let mut asked = Asked::of(self.random.pick(&["p", "q"]));
-        let mut options = format!("to={} accepted", asked.procedure);
-        let mut option = |text: String| {
-            options.push(' ');
-            options.push_str(&text);
-        };
-        if self.uses(Policy::Tenants, 1) {
-            asked.tenant = self.random.pick(&["a", "b", "c"]);
-            option(format!("tenant={}", asked.tenant));
-        }
-        if self.uses(Policy::Classes, 2) {
-            asked.class = [0, 4, 9][self.random.below(3)];
-            option(format!("priority={}", asked.class));
-        }
-        if self.uses(Policy::Lanes, 2) {
-            let (key, shared) = (self.random.pick(&["k", "l"]), self.random.below(2) == 0);
-            let lane = if shared { "shared" } else { asked.procedure };
-            option(format!("order={key}{}", if shared { " lane=shared" } else { "" }));
-            asked.lane = Some(format!("{}/{lane}/{key}", asked.tenant));
-        }
-        if self.uses(Policy::Keys, 3) {
-            let limit = 1 + self.random.below(2);
-            option(format!("with=m limit={limit}"));
-            asked.key = Some((format!("{}/{}/m", asked.procedure, asked.tenant), limit));
-        }
-        if self.uses(Policy::Costs, 4) {
-            asked.slots = 2 + self.random.below(2) as u32;
-            option(format!("takes={}", asked.slots));
-        }
-        if self.uses(Policy::Labels, 4) {
-            asked.label = Some(self.random.pick(&["gpu", "big"]));
-            option(format!("labels={}", asked.label.unwrap()));
-        }
-        if self.uses(Policy::Schemas, 2) {
-            asked.sends = Some(self.random.pick(&SCHEMAS));
-            option(format!("sends={}", asked.sends.unwrap()));
-        }
-        if self.uses(Policy::Delays, 4) {
-            let delay_ms = [300, 3_000][self.random.below(2)];
-            asked.due_ms = self.ms + delay_ms;
-            option(format!("delay={delay_ms}ms"));
-        }
-        if self.uses(Policy::Deadlines, 4) {
-            let within_ms = [2_000, 8_000][self.random.below(2)];
-            asked.deadline_ms = self.ms + within_ms;
-            option(format!("deadline={within_ms}ms"));
-        }
-        if self.uses(Policy::Volatile, 4) {
-            asked.volatile = true;
-            option("volatile".to_owned());
-        }
-        match self.random.below(6) {
-            0 => option("idempotent".to_owned()),
-            1 => {
-                asked.attempts = 2;
-                option("attempts=2".to_owned());
-            }
-            2 => {
-                asked.once = true;
-                option("at_most_once".to_owned());
-            }
-            _ => {}
-        }
-        let mut key = None;
-        if !asked.volatile && self.uses(Policy::Idempotency, 4) {
-            key = Some(self.random.pick(&["i", "j"]));
-            option(format!("key={}", key.unwrap()));
-        }
-        // A key stands for one call of a procedure, whatever else is asked.
-        if key.is_some() && asked.procedure == "q" {
-            asked.procedure = "p";
-            options = options.replacen("to=q", "to=p", 1);
-            asked.lane = asked.lane.map(|lane| lane.replacen("/q/", "/p/", 1));
-            asked.key = asked.key.map(|(key, limit)| (key.replacen('q', "p", 1), limit));
-        }
-        let mut option = |text: String| {
-            options.push(' ');
-            options.push_str(&text);
-        };
-        if key.is_none() && self.uses(Policy::Callbacks, 3) {
-            let (text, procedures) = CALLBACKS[self.random.below(CALLBACKS.len())];
-            asked.callbacks = procedures.to_vec();
-            option(text.to_owned());
-        }
-        let mut group = None;
-        let groups: Vec<String> = self.reference.groups.keys().cloned().collect();
-        if !groups.is_empty() && !asked.volatile && self.uses(Policy::Groups, 2) {
-            group = Some(groups[self.random.below(groups.len())].clone());
-            option(format!("in={}", group.as_ref().unwrap()));
-        }
-        self.submit_as(&name, asked, &options, key, group);
-    }
-
-    fn submit_as(
-        &mut self,
-        name: &str,
-        mut asked: Asked,
-        options: &str,
-        key: Option<&'static str>,
-        group: Option<String>,
-    ) {
-        let known = key.and_then(|key| self.known(key));
-        let full = self.reference.full_for(&asked);
-        asked.ready_ms = self.ms.max(asked.due_ms);
-        if asked.due_ms == 0 {
-            asked.joined = self.reference.join();
-        }
-        self.line = format!("submit {name} {options}");
-        let before = self.world.log.len();
-        // The reference is to know of it when it is granted at once.
-        self.reference.calls.insert(name.to_owned(), asked);
-        if let (Some(group), None) = (&group, &known) {
-            self.reference.groups.get_mut(group).unwrap().2.push(name.to_owned());
-        }
-        self.world.run(&self.line.clone());
-        let said = self.world.log[before..].to_owned();
-        let answer = said.lines().find_map(|line| line.trim().strip_prefix("c: ")?.split_once(" accepted"));
-        let accepted = answer.filter(|(_, how)| !how.starts_with(" again")).map(|(call, _)| call);
-        let again = answer.filter(|(_, how)| how.starts_with(" again")).map(|(call, _)| call);
-        match (accepted, again, known) {
-            (Some(accepted), None, known) => {
-                assert_eq!(accepted, name);
-                let unharmed = known.is_none_or(|known| self.released.contains(&known));
-                assert!(unharmed, "{key:?} stands for another call");
-                assert_eq!(full, None, "the queue is full, and one more may wait");
-                if let Some(key) = key {
-                    self.keyed.insert(key, name.to_owned());
-                }
-            }
-            (None, Some(again), Some(known)) => {
-                assert_eq!(again, known, "the key stands for this call");
-                self.reference.calls.remove(name);
-                if let Some(group) = group {
-                    let children = &mut self.reference.groups.get_mut(&group).unwrap().2;
-                    if !children.contains(&known) {
-                        children.push(known);
-                    }
-                }
-            }
-            (None, None, _) => {
-                assert!(said.contains("refused"), "{said}");
-                if said.contains("QueueFull") {
-                    assert!(full.is_some(), "no queue is full, and one more may not wait: {said}");
-                }
-                self.reference.calls.remove(name);
-                if let Some(group) = group {
-                    self.reference.groups.get_mut(&group).unwrap().2.retain(|child| child != name);
-                }
-            }
-            other => panic!("{name} under {key:?}: {other:?}\n{said}"),
-        }
-        self.hold();
-    }
-
-    /// The call that a key stands for: one that ended before it ever started has freed it.
-    fn known(&self, key: &str) -> Option<String> {
-        let call = self.keyed.get(key)?;
-        let granted = self.reference.calls.get(call).is_some_and(|asked| asked.granted > 0);
-        (!self.reference.ended.contains_key(call) || granted).then(|| call.clone())
-    }
-
     fn pass(&mut self) {
         let passes_ms = [1, 500, 4_000, 11_000][self.random.below(4)];
         self.to(self.ms + passes_ms);
@@ -479,106 +316,6 @@ impl Play {
             self.reference.calls.get_mut(call).unwrap().failed -= 1;
         }
         self.hold();
-    }
-
-    fn group(&mut self) {
-        let groups: Vec<String> = self.reference.groups.keys().cloned().collect();
-        match self.random.below(3) {
-            0 if groups.len() < 6 => {
-                let (name, kind) = (format!("g{}", groups.len()), GROUPS[self.random.below(GROUPS.len())]);
-                self.reference.groups.insert(name.clone(), (kind, false, Vec::new()));
-                self.reference.calls.insert(name.clone(), Asked::of("group"));
-                let unsealed = self.random.pick(&["5s", "1h"]);
-                self.run(&format!("group {name} {kind} unsealed={unsealed}"));
-            }
-            1 if !groups.is_empty() => {
-                let name = &groups[self.random.below(groups.len())];
-                self.reference.groups.get_mut(name).unwrap().1 = true;
-                self.run(&format!("seal {name}"));
-            }
-            _ if !groups.is_empty() => {
-                let (group, call) = (&groups[self.random.below(groups.len())], self.some_call());
-                let there = self.reference.standings.contains_key(&call) && !self.reference.calls[&call].volatile;
-                let before = self.world.log.len();
-                if there && !self.reference.groups[group].2.contains(&call) {
-                    // It is to be counted when the group settles in the same step.
-                    self.reference.groups.get_mut(group).unwrap().2.push(call.clone());
-                    self.world.run(&format!("join {group} {call}"));
-                    if self.world.log[before..].contains("refused") {
-                        self.reference.groups.get_mut(group).unwrap().2.retain(|child| *child != call);
-                    }
-                    self.hold();
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn event(&mut self) {
-        let number = self.events;
-        match self.random.below(4) {
-            0 if self.subscribed.len() < 4 => {
-                let (name, pattern) = (format!("s{number}"), self.random.pick(&["a.*", ">"]));
-                self.events += 1;
-                self.run(&format!("subscribe {name} pattern={pattern} to=q"));
-                self.subscribed.insert(name, pattern);
-            }
-            1 => {
-                if let Some(name) = self.subscribed.keys().next().cloned() {
-                    self.run(&format!("unsubscribe {name}"));
-                    self.subscribed.remove(&name);
-                }
-            }
-            _ => {
-                let (name, topic) = (format!("e{number}"), self.random.pick(&["a.b", "b.c"]));
-                self.events += 1;
-                let matching = self.subscribed.iter().filter(|(_, pattern)| **pattern == ">" || topic == "a.b");
-                self.expected.extend(matching.map(|(subscription, _)| format!("{name}>{subscription}")));
-                assert!(self.run(&format!("emit {name} topic={topic}")), "an event is taken");
-            }
-        }
-    }
-
-    fn tick(&mut self) {
-        let count = self.schedules.len();
-        if count < 2 && self.random.below(2) == 0 {
-            let (name, overlap) = (format!("t{count}"), self.random.pick(&["allow", "skip", "queue", "cancel"]));
-            let (last, queued, calls) = (None, None, BTreeSet::new());
-            let schedule = Schedule { overlap, added_ms: self.ms, cursor: 0, last, queued, calls };
-            self.schedules.insert(name.clone(), schedule);
-            self.run(&format!("schedule {name} every=3s overlap={overlap} to=p"));
-        } else if count > 0 {
-            let name = format!("t{}", self.random.below(count));
-            self.plan_ticks(&name);
-            self.run(&format!("tick {name}"));
-        }
-    }
-
-    /// Which of the ticks that are due now make a call.
-    fn plan_ticks(&mut self, name: &str) {
-        let it = self.schedules.get_mut(name).unwrap();
-        let ended = |tick: u64| self.reference.ended.contains_key(&format!("{name}@{tick}"));
-        if it.queued.is_some() && it.last.is_none_or(ended) {
-            it.last = it.queued.take();
-        }
-        let due = it.cursor + 1..=(self.ms - it.added_ms) / EVERY_MS;
-        for tick in due.take(9) {
-            it.cursor = tick;
-            let runs = it.last.is_some_and(|last| !ended(last)) && it.overlap != "allow";
-            match it.overlap {
-                "skip" if runs => continue,
-                "queue" if runs => {
-                    if it.queued.is_none() {
-                        it.queued = Some(tick);
-                        it.calls.insert(tick);
-                    }
-                    continue;
-                }
-                _ => {}
-            }
-            it.last = Some(tick);
-            it.calls.insert(tick);
-        }
     }
 
     /// With faults over and everything allowed, whatever was accepted ends, once, and every slot is free again.
