@@ -188,10 +188,13 @@ fn quiet_tenants(quiet: usize, loud: bool) -> Vec<(usize, u64)> {
 fn one_loud_tenant_leaves_the_quiet_ones_their_throughput_and_their_wait() {
     let (alone, beside) = (quiet_tenants(9, false), quiet_tenants(9, true));
     for ((calls, wait_ms), (calls_beside, wait_beside_ms)) in alone.into_iter().zip(beside) {
+        println!("{calls} calls, p99 {wait_ms} ms alone; {calls_beside}, {wait_beside_ms} ms beside the loud tenant");
         assert!(calls_beside * 10 >= calls * 9, "{calls_beside} calls beside the loud tenant, {calls} alone");
-        // A call waits for a slot that is in use: on average half a service time of 10 ms, alone none at all.
-        let most_ms = (wait_ms * 2).max(10);
-        assert!(wait_beside_ms <= most_ms, "p99 {wait_beside_ms} ms beside the loud tenant, {wait_ms} ms alone");
+        // A call alone starts in the millisecond after the one in which it came.
+        assert!(
+            wait_ms > 0 && wait_beside_ms <= wait_ms * 2,
+            "p99 {wait_beside_ms} ms beside the loud tenant, {wait_ms} ms alone"
+        );
     }
 }
 
