@@ -19,6 +19,8 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// How many calls the caller has under way.
 const WINDOW: usize = 512;
+/// How long nothing may come after the last kill: a lost call is waited for in vain.
+const STALL: Duration = Duration::from_secs(60);
 /// How long all of it may take.
 const BOUND: Duration = Duration::from_secs(900);
 
@@ -199,6 +201,7 @@ pub fn storm(calls: u64, kills: u64, seed: u64, log: &Path, targets: &Targets<'_
     std::thread::sleep(targets.calm);
     let (mut random, mut workers, mut callers, mut servers) = (seed | 1, 0_u64, 0_u64, 0_u64);
     let mut left = kills;
+    let (mut told, mut told_at) = (0, Instant::now());
     println!("{calls} calls, {kills} kills, seed {seed}");
     let status = loop {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -216,6 +219,14 @@ pub fn storm(calls: u64, kills: u64, seed: u64, log: &Path, targets: &Targets<'_
             break status;
         }
         assert!(start.elapsed() < BOUND, "not done within {BOUND:?}");
+        let written = std::fs::metadata(log).map_or(0, |log| log.len());
+        if written != told {
+            (told, told_at) = (written, Instant::now());
+        }
+        if left == 0 && told_at.elapsed() > STALL {
+            judge(Log::read(log)?, calls)?;
+            return Err(format!("the caller waits for nothing; seed {seed}; its log is {}", log.display()).into());
+        }
         if left == 0 {
             continue;
         }
