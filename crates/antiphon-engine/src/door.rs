@@ -19,8 +19,8 @@ const RETRY_AFTER_MS: (u64, u64) = (100, 60_000);
 const RETRY_AFTER_UNKNOWN_MS: u64 = 1_000;
 
 impl Engine {
-    /// Whether the queue of a callback's procedure has no room for it. It is looked at when the call that makes it is
-    /// accepted: later it cannot be refused any more. Routes are those of a call and its callbacks, or of callbacks.
+    /// Whether the queue of a call's procedure, or of a callback's, has no room for it. Of callbacks it is looked at when the
+    /// call that makes them is accepted: later they cannot be refused any more.
     pub(crate) fn reservation_refusal(&self, route: &Route) -> Option<Refusal> {
         let mut procedures = Vec::new();
         route.visit(&mut |each| procedures.push(each.procedure.clone()));

@@ -316,7 +316,10 @@ impl Engine {
         if self.calls.find(id).is_some() {
             return true;
         }
-        if !self.has_room_for(self.routes.get(route).weight) {
+        let kept = self.routes.get(route);
+        if !self.has_room_for(kept.weight)
+            || (self.reservation_refusal(&kept.route).is_some() && !planted!("ticks need no place in a queue"))
+        {
             return false;
         }
         let durable = self.routes.get(route).durable;

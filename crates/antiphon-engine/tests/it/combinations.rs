@@ -448,7 +448,8 @@ const CAUSES: [&str; 16] = [
     "RateLimited",
     "Starting",
 ];
-const SAID: [&str; 8] = [
+const SAID: [&str; 9] = [
+    ", not all",
     "QueueFull",
     "accepted again",
     "go on with",

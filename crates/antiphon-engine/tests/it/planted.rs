@@ -65,6 +65,7 @@ const BUGS: &[(&str, Catcher)] = &[
     ("ticks overlap", Worlds),
     ("a tick that waits is forgotten", Worlds),
     ("ticks are forgotten by a restart", Worlds),
+    ("ticks need no place in a queue", Worlds),
     ("who is unsubscribed gets events", Worlds),
     (
         "an event makes its calls in one turn",

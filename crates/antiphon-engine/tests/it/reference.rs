@@ -138,6 +138,12 @@ impl Reference {
         })
     }
 
+    /// How many more calls of a procedure may wait.
+    pub fn room(&self, procedure: &str) -> usize {
+        let (waiting, reserved) = self.load(procedure);
+        self.queued_max.get(procedure).map_or(usize::MAX / 2, |limit| limit.saturating_sub(waiting + reserved))
+    }
+
     /// How many calls of a procedure wait, and how many more the callbacks of unsettled ones may become.
     fn load(&self, procedure: &str) -> (usize, usize) {
         let (mut waiting, mut reserved) = (0, 0);

@@ -2,6 +2,7 @@
 
 use super::{EVERY_MS, Play, Schedule};
 use crate::reference::Asked;
+use antiphon_protocol::Standing;
 use std::collections::BTreeSet;
 
 const GROUPS: [&str; 6] = ["", "cancel_rest", "first=1", "first=2 cancel_rest", "settled", "deadline=9s"];
@@ -77,6 +78,11 @@ impl Play {
             let name = format!("t{}", self.random.below(count));
             self.plan_ticks(&name);
             self.run(&format!("tick {name}"));
+            let it = &self.schedules[&name];
+            for tick in 1..=(self.ms - it.added_ms) / EVERY_MS {
+                let made = self.reference.calls.contains_key(&format!("{name}@{tick}"));
+                assert!(!made || it.calls.contains(&tick), "tick {tick} of {name} has no call yet, {}", it.overlap);
+            }
         }
     }
 
@@ -84,16 +90,21 @@ impl Play {
     fn plan_ticks(&mut self, name: &str) {
         let it = self.schedules.get_mut(name).unwrap();
         let ended = |tick: u64| self.reference.ended.contains_key(&format!("{name}@{tick}"));
-        if it.queued.is_some() && it.last.is_none_or(ended) {
+        let standing = |tick: u64| self.reference.standings.get(&format!("{name}@{tick}"));
+        if it.queued.is_some_and(|queued| standing(queued).is_some()) {
             it.last = it.queued.take();
         }
+        let mut room = self.reference.room("p");
         let due = it.cursor + 1..=(self.ms - it.added_ms) / EVERY_MS;
         for tick in due.take(9) {
-            it.cursor = tick;
             let runs = it.last.is_some_and(|last| !ended(last)) && it.overlap != "allow";
             match it.overlap {
-                "skip" if runs => continue,
+                "skip" if runs => {
+                    it.cursor = tick;
+                    continue;
+                }
                 "queue" if runs => {
+                    it.cursor = tick;
                     if it.queued.is_none() {
                         it.queued = Some(tick);
                         it.calls.insert(tick);
@@ -102,6 +113,15 @@ impl Play {
                 }
                 _ => {}
             }
+            if room == 0 {
+                // It is due again when there is some.
+                return;
+            }
+            room -= 1;
+            // One that is cancelled while it waits makes room; one of this very turn waits.
+            let waits = |last: u64| standing(last).is_none_or(|it| matches!(it, Standing::Waiting { .. }));
+            room += usize::from(it.overlap == "cancel" && runs && it.last.is_some_and(waits));
+            it.cursor = tick;
             it.last = Some(tick);
             it.calls.insert(tick);
         }
