@@ -201,14 +201,16 @@ pub async fn watching_goes_on_after_a_number(harness: &impl Harness) {
     let watch = |tag, after| [Watch { tag, pattern: pattern(&scene, "*"), after }];
     caller.caller.watch(&watch(7, 0));
     let mut before = 0;
-    for told in &told {
+    for (again, told) in (100..).zip(&told) {
         let (found, last) = caller.next_emission(7).await;
         assert_eq!((found.id, &found.payload), (told.id, &told.payload), "in their order");
         if last {
             caller.caller.watch(&watch(7, found.number));
         }
-        caller.caller.watch(&watch(8, before));
-        assert_eq!(caller.next_emission(8).await.0, found, "the next one after the number of the one before");
+        // Under a tag of its own: a part may hold more than the one that is looked for.
+        caller.caller.watch(&watch(again, before));
+        let next = caller.next_emission(again).await.0;
+        assert_eq!((next.number, next.id), (found.number, found.id), "the next one after the number of the one before");
         before = found.number;
     }
 }
