@@ -25,6 +25,7 @@ pub fn run(root: &Path) -> anyhow::Result<()> {
     let mut steps = Steps::default();
     steps.step("format", || cargo(root, &["fmt", "--all", "--check"], &[]));
     rule_steps(&mut steps, root);
+    steps.step("tools", services::tools::install);
     steps.step("clippy", || {
         cargo(
             root,

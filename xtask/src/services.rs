@@ -8,6 +8,7 @@ pub mod kafka;
 mod place;
 pub mod python;
 pub mod rabbitmq;
+pub mod tools;
 
 pub use place::{Place, directory};
 
