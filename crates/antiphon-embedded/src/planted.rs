@@ -7,7 +7,7 @@ macro_rules! planted {
     };
 }
 
-/// Bugs planted on purpose are only in a build of the simulator with `--cfg planting`: see decision 0013.
+/// Bugs planted on purpose are only in a build of the simulator with `--cfg planting`: see decision 0007.
 #[cfg(not(planting))]
 macro_rules! planted {
     ($bug:literal) => {
