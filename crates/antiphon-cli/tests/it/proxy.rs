@@ -24,6 +24,10 @@ enum Fault {
     Cut,
 }
 
+/// How many bytes a connection still carries when its fault has begun: a sound or slow one would live for ever, and no other
+/// fault get its turn.
+const LIFE: u64 = 30_000;
+
 const FAULTS: [Fault; 5] = [Fault::None, Fault::Delayed, Fault::Split, Fault::Swallowed, Fault::Cut];
 
 /// What stands between, and how often it did what.
@@ -78,7 +82,12 @@ impl Proxy {
         let mut carried = 0;
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             carried += count as u64;
-            let struck = carried > after && !self.healed.load(Ordering::SeqCst);
+            let healed = self.healed.load(Ordering::SeqCst);
+            let struck = carried > after && !healed;
+            // In the end there would be none left but those that live.
+            if carried > after + LIFE && !healed {
+                break;
+            }
             let bytes = &buffer[..count];
             if struck {
                 self.fired[number].fetch_add(1, Ordering::Relaxed);
