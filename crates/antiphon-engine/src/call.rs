@@ -9,6 +9,7 @@
 //!                         └──── retry(at) / release / lease lost ◄┘
 //! ```
 
+use crate::Now;
 use crate::callback::Planned;
 use crate::effect::{Gate, Handle};
 use crate::group::Membership;
@@ -80,6 +81,32 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// A call that the broker makes itself: nobody waits for it under a tag or in an inbox. It is ready, and has no deadline.
+    pub fn made(id: CallId, route: u32, bytes: u32, durable: bool, now: Now) -> Self {
+        Self {
+            id,
+            handle: Handle::NONE,
+            at_ms: now.monotonic_ms,
+            deadline_ms: 0,
+            submitted_ms: now.wall_ms,
+            tag: 0,
+            route,
+            inbox: NONE,
+            place: NONE,
+            lease: NONE,
+            bytes,
+            extra: NONE,
+            stamp: 0,
+            generation: 0,
+            started: 0,
+            failed: 0,
+            state: State::Ready,
+            flags: if durable { DURABLE } else { 0 },
+            lost: 0,
+            reason: 0,
+        }
+    }
+
     pub fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }

@@ -1,7 +1,7 @@
 //! Callbacks: calls that a settlement makes, in the same batch and again by replay, so that each is made once.
 
-use crate::call::{Call, DURABLE, NONE, gate_of};
-use crate::effect::{Body, Effects, Ending, Gate, Handle, Reason, Refusal, Role, Told, Urgency};
+use crate::call::{Call, DURABLE, gate_of};
+use crate::effect::{Body, Effects, Ending, Gate, Reason, Refusal, Role, Told, Urgency};
 use crate::planted::planted;
 use crate::record::Record;
 use crate::tail::Ties;
@@ -138,28 +138,7 @@ impl Engine {
         if self.calls.find(id).is_some() {
             return None;
         }
-        let index = self.calls.insert(Call {
-            id,
-            handle: Handle::NONE,
-            at_ms: self.now.monotonic_ms,
-            deadline_ms: 0,
-            submitted_ms: self.now.wall_ms,
-            tag: 0,
-            route: planned.route,
-            inbox: NONE,
-            place: NONE,
-            lease: NONE,
-            bytes,
-            extra: NONE,
-            stamp: 0,
-            generation: 0,
-            started: 0,
-            failed: 0,
-            state: State::Ready,
-            flags: if durable { DURABLE } else { 0 },
-            lost: 0,
-            reason: 0,
-        });
+        let index = self.calls.insert(Call::made(id, planned.route, bytes, durable, self.now));
         let ties = Ties { cause: Some(cause), ..Ties::default() };
         self.calls.extra_mut(index).ties = Some(Box::new(ties));
         Some(index)

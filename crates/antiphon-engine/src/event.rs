@@ -3,7 +3,7 @@
 
 use crate::Engine;
 use crate::admission::Submit;
-use crate::call::{Call, DURABLE, NONE};
+use crate::call::Call;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::effect::{Body, Effect, Effects, Gate, Handle, Refusal, Role, Urgency};
 use crate::planted::planted;
@@ -14,7 +14,7 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
-use antiphon_protocol::{CallId, Name, State, Topic};
+use antiphon_protocol::{CallId, Name, Topic};
 use core::ops::Bound;
 use hashbrown::{DefaultHashBuilder, HashMap};
 
@@ -306,28 +306,7 @@ impl Engine {
         if let Some(it) = self.events.get_mut(event) {
             it.uses += 1;
         }
-        let index = self.calls.insert(Call {
-            id,
-            handle: Handle::NONE,
-            at_ms: self.now.monotonic_ms,
-            deadline_ms: 0,
-            submitted_ms: self.now.wall_ms,
-            tag: 0,
-            route,
-            inbox: NONE,
-            place: NONE,
-            lease: NONE,
-            bytes,
-            extra: NONE,
-            stamp: 0,
-            generation: 0,
-            started: 0,
-            failed: 0,
-            state: State::Ready,
-            flags: if durable { DURABLE } else { 0 },
-            lost: 0,
-            reason: 0,
-        });
+        let index = self.calls.insert(Call::made(id, route, bytes, durable, self.now));
         let ties = Ties { cause: Some(event), ..Ties::default() };
         self.calls.extra_mut(index).ties = Some(Box::new(ties));
         self.routes.hold(route);

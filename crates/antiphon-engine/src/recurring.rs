@@ -2,7 +2,7 @@
 //! a call, and that each makes one at most, is recorded here.
 
 use crate::Engine;
-use crate::call::{Call, DURABLE, NONE};
+use crate::call::Call;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::effect::{Body, Effects, Handle, Refusal, Role, Urgency};
 use crate::planted::planted;
@@ -14,7 +14,7 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use antiphon_protocol::{CallId, Change, Misfire, Name, Overlap, Recurrence, Route, State};
+use antiphon_protocol::{CallId, Change, Misfire, Name, Overlap, Recurrence, Route};
 
 /// A schedule as the journal keeps it; its arguments are the record's body.
 #[derive(Clone, PartialEq, Debug)]
@@ -323,28 +323,7 @@ impl Engine {
             return false;
         }
         let durable = self.routes.get(route).durable;
-        let index = self.calls.insert(Call {
-            id,
-            handle: Handle::NONE,
-            at_ms: self.now.monotonic_ms,
-            deadline_ms: 0,
-            submitted_ms: self.now.wall_ms,
-            tag: 0,
-            route,
-            inbox: NONE,
-            place: NONE,
-            lease: NONE,
-            bytes,
-            extra: NONE,
-            stamp: 0,
-            generation: 0,
-            started: 0,
-            failed: 0,
-            state: State::Ready,
-            flags: if durable { DURABLE } else { 0 },
-            lost: 0,
-            reason: 0,
-        });
+        let index = self.calls.insert(Call::made(id, route, bytes, durable, self.now));
         self.calls.extra_mut(index).ties = Some(Box::new(Ties { cause: Some(schedule), ..Ties::default() }));
         self.routes.hold(route);
         self.counters.accepted += 1;
