@@ -216,13 +216,13 @@ impl Engine {
             // Only the driver itself submits without an inbox, and only to revive.
             return submit.revives.is_none().then_some(Refusal::Fenced);
         };
-        let (inbox_name, limit) = match &inbox.key {
-            InboxKey::Named(name) => (Some(name.clone()), self.limits.inbox_calls_max),
+        let (name, limit) = match &inbox.key {
+            InboxKey::Named(name) => (Some(name), self.limits.inbox_calls_max),
             InboxKey::Anonymous(_) => (None, self.limits.calls_max),
         };
         let full = inbox.open as usize + inbox.outstanding.len() >= limit as usize;
         if full && submit.wants_outcome && !planted!("limit of an inbox ignored") {
-            return Some(Refusal::InboxFull { inbox: inbox_name, limit });
+            return Some(Refusal::InboxFull { inbox: name.cloned(), limit });
         }
         self.lateness_refusal(submit)
     }
@@ -280,9 +280,10 @@ impl Engine {
 
     fn accept(&mut self, submit: Submit, effects: &mut impl Effects) {
         let route = self.routes.get(submit.route);
-        let (durable, awaited) = (route.durable, !submit.wants_acceptance);
-        let wait_ms = self.expected_wait_ms(&submit);
+        let (durable, awaited, procedure) = (route.durable, !submit.wants_acceptance, route.procedure);
         let shared = awaited && route.route.idempotent && submit.key.is_none();
+        let watches = self.may_watch_prediction(procedure);
+        let wait_ms = if watches || submit.wants_acceptance { self.expected_wait_ms(&submit) } else { None };
         let index = self.calls.insert(self.new_call(&submit, durable));
         self.routes.hold(submit.route);
         self.counters.accepted += 1;
@@ -306,8 +307,10 @@ impl Engine {
             let (peer, tag, id) = (submit.peer, submit.tag, submit.id);
             effects.emit(gate, Effect::Accepted { peer, tag, id, duplicate: false, wait_ms });
         }
-        self.watch_prediction(index, wait_ms);
-        let (now_ms, procedure) = (self.now.monotonic_ms, self.procedure_of(index));
+        if watches {
+            self.watch_prediction(index, wait_ms);
+        }
+        let now_ms = self.now.monotonic_ms;
         self.procedures.get_mut(procedure).meter.arrivals.add(now_ms, 1);
         self.mind_deadline(index);
         self.line_up(index);

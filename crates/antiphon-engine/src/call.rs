@@ -178,9 +178,11 @@ pub struct Attempt {
 /// How many calls stand together in memory: 4096 × 96 bytes, so that the table grows without moving.
 const CHUNK: usize = 4096;
 
+type Chunk = Box<[Option<Call>; CHUNK]>;
+
 /// All calls.
 pub(crate) struct Calls {
-    chunks: Vec<Box<[Option<Call>]>>,
+    chunks: Vec<Chunk>,
     free: Vec<u32>,
     next: u32,
     index: HashTable<u32>,
@@ -224,7 +226,7 @@ impl Calls {
         let index = self.next;
         self.next += 1;
         if (index as usize) / CHUNK == self.chunks.len() {
-            self.chunks.push((0..CHUNK).map(|_| None).collect());
+            self.chunks.push(empty_chunk());
         }
         index
     }
@@ -305,7 +307,12 @@ impl Calls {
     }
 }
 
-fn peek(chunks: &[Box<[Option<Call>]>], index: u32) -> &Call {
+fn empty_chunk() -> Chunk {
+    let empty: Vec<Option<Call>> = (0..CHUNK).map(|_| None).collect();
+    empty.try_into().expect("as many as a chunk has")
+}
+
+fn peek(chunks: &[Chunk], index: u32) -> &Call {
     let at = index as usize;
     chunks.get(at / CHUNK).and_then(|chunk| chunk.get(at % CHUNK)).and_then(Option::as_ref).expect("a live call")
 }

@@ -105,9 +105,8 @@ impl Engine {
 
     /// A call has come up: whether its concurrency key lets it start. If not, it has gone aside.
     pub(crate) fn passes_key(&mut self, index: u32) -> bool {
-        let call = self.calls.get(index);
-        let (route, entry) = (call.route, self.entry_of(index));
         let Some(ties) = self.ties(index) else { return true };
+        let (route, entry) = (self.calls.get(index).route, self.entry_of(index));
         let Some(key) = self.concurrency_key(route, ties) else { return true };
         if self.serial(index).is_some_and(|serial| serial.promised) {
             return true;

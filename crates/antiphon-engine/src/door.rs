@@ -2,7 +2,7 @@
 
 use crate::admission::Submit;
 use crate::effect::{Bound, Refusal};
-use crate::meter::Probe;
+use crate::meter::{Probe, RESIDUAL_PERMILLE_MAX};
 use crate::planted::planted;
 use crate::procedure::Procedure;
 use crate::queue::Entry;
@@ -67,6 +67,9 @@ impl Engine {
         if !self.limits.predict || submit.deadline_ms == 0 || !starts_now(submit, self.now) {
             return None;
         }
+        if self.is_surely_in_time(submit) {
+            return None;
+        }
         let (ahead, wait_ms) = self.wait_of(submit)?;
         let it = self.procedures.get(self.routes.get(submit.route).procedure);
         let service_ms = it.meter.service.mean_us().unwrap_or(0) / 1_000;
@@ -77,6 +80,18 @@ impl Engine {
         let procedure = it.name.clone();
         let retry_after_ms = patient(ends_ms - submit.deadline_ms);
         Some(Refusal::TooLate { procedure, wait_ms, service_ms, deadline_ms: submit.deadline_ms, retry_after_ms })
+    }
+
+    /// Whether the call would end before its deadline even if all that are ready went first: which of them do is then
+    /// not worked out.
+    fn is_surely_in_time(&self, submit: &Submit) -> bool {
+        let route = self.routes.get(submit.route);
+        let it = self.procedures.get(route.procedure);
+        let Some(interval_us) = it.meter.interval_us(it.slots) else { return true };
+        let service_ms = it.meter.service.mean_us().unwrap_or(0) / 1_000;
+        let Some(latest_ms) = submit.deadline_ms.checked_sub(service_ms) else { return false };
+        let ahead_permille = self.sections.get(route.section).ready() as u64 * 1_000 + RESIDUAL_PERMILLE_MAX;
+        interval_us.saturating_mul(ahead_permille) <= latest_ms.saturating_mul(1_000_000)
     }
 
     /// How long a call would wait for its start, in milliseconds; `None` where that cannot be told.
@@ -118,25 +133,31 @@ impl Engine {
         asked.any(|place| self.workers.get(*place).is_some_and(|worker| worker.free() > 0))
     }
 
-    /// Looks whether the predicted wait of this newly accepted call comes true, unless another one is being looked at.
-    pub(crate) fn watch_prediction(&mut self, index: u32, wait_ms: Option<u64>) {
-        let Some(wait_ms) = wait_ms.filter(|ms| *ms > 0) else { return };
-        let procedure = self.procedure_of(index);
+    /// Whether no call of the procedure is being looked at whether its predicted wait comes true.
+    pub(crate) fn may_watch_prediction(&mut self, procedure: u32) -> bool {
         let free = self.procedures.get(procedure).meter.foresight.probe.is_none_or(|probe| {
             // One that was settled before it started tells nothing.
             self.calls.live(probe.call, probe.generation).is_none_or(|call| call.state.is_settled())
         });
-        if free {
-            let (generation, made_ms) = (self.calls.get(index).generation, self.now.monotonic_ms);
-            let probe = Probe { call: index, generation, made_ms, wait_ms };
-            self.procedures.get_mut(procedure).meter.foresight.probe = Some(probe);
-        }
+        free && self.procedures.get_mut(procedure).meter.foresight.seeks(self.now.monotonic_ms)
+    }
+
+    /// Looks whether the predicted wait of this newly accepted call comes true.
+    pub(crate) fn watch_prediction(&mut self, index: u32, wait_ms: Option<u64>) {
+        let Some(wait_ms) = wait_ms.filter(|ms| *ms > 0) else { return };
+        let procedure = self.procedure_of(index);
+        let (generation, made_ms) = (self.calls.get(index).generation, self.now.monotonic_ms);
+        let probe = Probe { call: index, generation, made_ms, wait_ms };
+        self.procedures.get_mut(procedure).meter.foresight.probe = Some(probe);
     }
 
     /// To be said before the ready calls of a procedure or its slots change.
     pub(crate) fn pass_time(&mut self, procedure: u32) {
         let now_ms = self.now.monotonic_ms;
         let it = self.procedures.get(procedure);
+        if it.meter.drain.has_passed(now_ms) {
+            return;
+        }
         let (waiting, slots) = (it.sections.iter().any(|place| self.sections.get(*place).ready() > 0), it.slots);
         let it = self.procedures.get_mut(procedure);
         it.meter.drain.pass(now_ms, waiting, slots);

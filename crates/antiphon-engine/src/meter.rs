@@ -8,6 +8,8 @@ const SAMPLES: u64 = 256;
 /// After this long, in milliseconds of waiting, fewer samples do as well.
 const DRAIN_MS: u64 = 20_000;
 const SAMPLES_MIN: u64 = 16;
+/// The most that is taken to be left of a running attempt, in thousandths of its mean.
+pub(crate) const RESIDUAL_PERMILLE_MAX: u64 = 2_500;
 
 /// How many of something there were in the last window: the present bucket, and of the one before the part that is not
 /// over yet.
@@ -70,6 +72,11 @@ impl Drain {
         }
     }
 
+    /// Whether all time until now is counted, so that there is nothing to say.
+    pub fn has_passed(&self, now_ms: u64) -> bool {
+        self.at_ms >= now_ms
+    }
+
     /// A call that had waited starts.
     pub fn start(&mut self) {
         self.starts += 1;
@@ -129,7 +136,7 @@ impl Service {
         let mean_us = self.mean_us().unwrap_or(0);
         let square_ms2 = (u128::from(mean_us).pow(2) / 1_000_000).max(1);
         let permille = u128::from(self.variance_ms2()) * 1_000 / square_ms2;
-        u64::try_from(permille).unwrap_or(u64::MAX).min(4_000)
+        u64::try_from(permille).unwrap_or(u64::MAX).min(2 * RESIDUAL_PERMILLE_MAX - 1_000)
     }
 
     /// What is left of a running attempt when somebody looks, in thousandths of its mean: half when all take the same
@@ -152,12 +159,19 @@ pub(crate) struct Probe {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Foresight {
     pub probe: Option<Probe>,
+    /// When a call to look at was sought last.
+    sought_ms: u64,
     count: u64,
     predicted_ms: u64,
     missed_ms: u64,
 }
 
 impl Foresight {
+    /// Whether to seek a call to look at: once in a millisecond is enough.
+    pub fn seeks(&mut self, now_ms: u64) -> bool {
+        core::mem::replace(&mut self.sought_ms, now_ms) != now_ms
+    }
+
     /// The call that was looked at starts, or another one does.
     pub fn started(&mut self, call: u32, generation: u32, now_ms: u64) {
         let Some(probe) = self.probe.filter(|probe| probe.call == call) else { return };

@@ -214,7 +214,7 @@ impl Queue {
         let others = self.by_class.get(at).copied().unwrap_or(0).saturating_sub(live);
         // Where in the turn of the tenants its own comes is not known: in the middle.
         let in_class = before + others.min(tenants * before + tenants / 2);
-        let counts = (0..).zip(self.by_class).filter(|(other, _)| *other != class);
+        let counts = (0..).zip(self.by_class).filter(|(other, ready)| *other != class && *ready > 0);
         in_class + counts.map(|(other, ready)| ready.min(Strides::share(other, class, in_class + 1))).sum::<u64>()
     }
 

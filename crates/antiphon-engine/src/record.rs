@@ -13,6 +13,7 @@ use crate::subscription::Subscribed;
 use crate::tail::{Tail, Ties, decode_attempt, decode_tail, encode_attempt, encode_tail};
 use crate::terms::{decode_settings, encode_settings};
 use alloc::borrow::Cow;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use antiphon_protocol::{CallId, Callback, Epoch, IncarnationId, Key, LeaseTag, Name, Route, Settings, State, Tag};
 
@@ -260,7 +261,7 @@ pub struct Submitted {
     /// The call.
     pub id: CallId,
     /// Where it goes.
-    pub route: Route,
+    pub route: Arc<Route>,
     /// When it was accepted, wall.
     pub submitted_ms: u64,
     /// When its deadline passes, wall; 0 is none.
@@ -289,7 +290,7 @@ pub struct Settled {
     /// The call.
     pub id: CallId,
     /// Where it went.
-    pub route: Route,
+    pub route: Arc<Route>,
     /// Its terminal state.
     pub state: State,
     /// Why the engine settled it; 0 when the body is the outcome.
@@ -492,7 +493,7 @@ impl Submitted {
     }
 
     fn decode(id: CallId, from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let route = decode_route(from)?;
+        let route = Arc::new(decode_route(from)?);
         let (submitted_ms, deadline_ms, due_ms) = (from.u64()?, from.u64()?, from.u64()?);
         let bytes = from.u32()?;
         let progress = Progress::decode(from)?;
@@ -514,7 +515,7 @@ impl Settled {
     }
 
     fn decode(id: CallId, from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let route = decode_route(from)?;
+        let route = Arc::new(decode_route(from)?);
         let state = State::from_number(from.u8()?).filter(|state| state.is_settled()).ok_or(Malformed)?;
         let reason = from.u8()?;
         let (submitted_ms, settled_ms) = (from.u64()?, from.u64()?);

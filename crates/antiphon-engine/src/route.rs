@@ -27,6 +27,8 @@ pub(crate) struct Kept {
     pub callbacks: Vec<Planned>,
     /// How many unsettled calls one of its calls stands for.
     pub weight: u32,
+    /// Whether its calls are no groups and have no callbacks of it.
+    pub plain: bool,
 }
 
 /// Where what belongs to a route stands.
@@ -72,6 +74,7 @@ impl Routes {
     pub fn insert(&mut self, route: &Route, places: Places, durable: bool, callbacks: Vec<Planned>) -> u32 {
         let route = Arc::new(route.clone());
         let weight = route.calls();
+        let plain = callbacks.is_empty() && route.group.is_none();
         let Places { procedure, tenant, section, line, account } = places;
         let kept = Some(Kept {
             route: Arc::clone(&route),
@@ -84,6 +87,7 @@ impl Routes {
             durable,
             callbacks,
             weight,
+            plain,
         });
         let place = match self.free.pop() {
             Some(place) => {

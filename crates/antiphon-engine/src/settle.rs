@@ -8,6 +8,7 @@ use crate::planted::planted;
 use crate::record::{Record, Settled, Submitted};
 use crate::tail::Ties;
 use alloc::borrow::Cow;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use antiphon_protocol::{GroupCounts, State, Tag};
 
@@ -42,24 +43,30 @@ impl Engine {
             Verdict::Decided(reason) => (if state == State::Dead { call.bytes } else { 0 }, reason as u8),
         };
         let runs = call.lease != NONE;
-        self.discount_tied(index);
-        if !runs {
-            self.leave_lane(index);
+        let (plain, procedure) = (self.is_plain(index), self.procedure_of(index));
+        if !plain {
+            self.discount_tied(index);
+            if !runs {
+                self.leave_lane(index);
+            }
         }
         self.counters.settled += 1;
-        let procedure = self.procedure_of(index);
         let counts = self.procedures.get_mut(procedure);
         counts.count(before, -1);
         counts.count(state, 1);
         counts.total += 1;
-        self.free_key_if_never_run(index, procedure);
+        if !plain {
+            self.free_key_if_never_run(index, procedure);
+        }
         self.record_settled(index, old, verdict, effects);
         self.strike_deadline(index);
         self.deliver(index, effects);
-        self.make_callbacks(index, effects);
-        self.count_child(index);
-        self.leave_children(index);
-        self.untie(index);
+        if !plain {
+            self.make_callbacks(index, effects);
+            self.count_child(index);
+            self.leave_children(index);
+            self.untie(index);
+        }
         self.keep_settled(index, procedure, effects);
     }
 
@@ -133,7 +140,7 @@ impl Engine {
         let later = call.state == State::Scheduled && !self.is_sealed(index);
         Submitted {
             id: call.id,
-            route: (*self.routes.get(call.route).route).clone(),
+            route: Arc::clone(&self.routes.get(call.route).route),
             submitted_ms: call.submitted_ms,
             deadline_ms: self.wall_of(call.deadline_ms),
             due_ms: if later { self.wall_of(call.at_ms) } else { 0 },
@@ -153,7 +160,7 @@ impl Engine {
         let extra = self.calls.extra(index);
         Settled {
             id: call.id,
-            route: (*self.routes.get(call.route).route).clone(),
+            route: Arc::clone(&self.routes.get(call.route).route),
             state: call.state,
             reason: call.reason,
             submitted_ms: call.submitted_ms,
@@ -169,6 +176,9 @@ impl Engine {
 
     /// What the journal keeps of what it hangs together with: of a settled call, only what is still to be held.
     fn recorded_ties(&self, index: u32) -> Ties {
+        if self.is_plain(index) {
+            return Ties::default();
+        }
         let extra = self.calls.extra(index);
         let added = extra.map_or(&[][..], |extra| extra.callbacks.as_slice());
         let mut ties = extra.and_then(|extra| extra.ties.as_deref().cloned()).unwrap_or_default();
@@ -182,6 +192,12 @@ impl Engine {
         }
         ties.made = self.calls.get(index).state.is_settled() && self.planned(index).next().is_some();
         ties
+    }
+
+    /// Whether nothing hangs on the call: it has no key, history, watcher, callback, lane or group, and is none.
+    pub(crate) fn is_plain(&self, index: u32) -> bool {
+        let call = self.calls.get(index);
+        call.extra == NONE && self.routes.get(call.route).plain
     }
 
     /// Whether nobody but the caller that awaits it knows of this call.

@@ -5,6 +5,7 @@ use antiphon_engine::{Kind, Progress, Record, Submitted, Ties};
 use antiphon_protocol::{CallId, Callback, CallbackOn, CallerId, Epoch, IncarnationId, Key, LeaseTag, Name, Route};
 use proptest::prelude::*;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 fn head(record: &Record<'_>) -> Vec<u8> {
     let mut head = Vec::new();
@@ -15,7 +16,7 @@ fn head(record: &Record<'_>) -> Vec<u8> {
 fn submitted() -> Submitted {
     Submitted {
         id: CallId::from_bytes([9; 16]),
-        route: Route::new(Name::from_static("p.q")),
+        route: Arc::new(Route::new(Name::from_static("p.q"))),
         submitted_ms: 1,
         deadline_ms: 2,
         due_ms: 3,
@@ -57,10 +58,10 @@ fn what_a_call_hangs_together_with_ends_its_record() {
         parent: Some(CallId::from_bytes([6; 16])),
         ..Ties::default()
     };
-    tied.route.lane = Some(Name::from_static("l"));
-    tied.route.concurrency = 3;
-    tied.route.labels = vec![Name::from_static("gpu")];
-    tied.route.slots = 4;
+    Arc::make_mut(&mut tied.route).lane = Some(Name::from_static("l"));
+    Arc::make_mut(&mut tied.route).concurrency = 3;
+    Arc::make_mut(&mut tied.route).labels = vec![Name::from_static("gpu")];
+    Arc::make_mut(&mut tied.route).slots = 4;
     let mut expected = vec![128, 8 | 16 | 32 | 64, 3, 0];
     expected.extend_from_slice(b"p.q");
     expected.extend_from_slice(&[4, 3, 0]);
@@ -83,7 +84,7 @@ fn a_tied_record_has_these_bytes() {
     let mut record = submitted();
     let plain = head(&Record::Submitted(Cow::Owned(record.clone())));
     let callback = Callback { on: CallbackOn::Failure, route: Route::new(Name::from_static("r")) };
-    record.route.callbacks = vec![callback.clone()];
+    Arc::make_mut(&mut record.route).callbacks = vec![callback.clone()];
     record.ties = Ties {
         cause: Some(CallId::from_bytes([4; 16])),
         callbacks: vec![callback.clone()],
