@@ -7,5 +7,9 @@ pub mod load;
 mod part;
 mod system;
 
+/// The same for all that is measured, and the one that the `antiphon` program has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub use part::{Part, READY, play};
 pub use system::{Middle, System};
