@@ -295,7 +295,8 @@ impl Engine {
             inbox.open += 1;
         }
         let handle = if durable {
-            let record = Record::Submitted(Cow::Owned(self.submitted(index)));
+            let submitted = self.submitted(index);
+            let record = Record::Submitted(Cow::Borrowed(&submitted));
             let urgency = if shared { Urgency::Shared } else { Urgency::Now };
             effects.record(&record, Body::Command, Role::Base, urgency)
         } else {

@@ -13,6 +13,7 @@ use crate::subscription::Subscribed;
 use crate::tail::{Tail, Ties, decode_attempt, decode_tail, encode_attempt, encode_tail};
 use crate::terms::{decode_settings, encode_settings};
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use antiphon_protocol::{CallId, Callback, Epoch, IncarnationId, Key, LeaseTag, Name, Route, Settings, State, Tag};
@@ -281,7 +282,7 @@ pub struct Submitted {
     /// How its attempts ended.
     pub history: Vec<Attempt>,
     /// What it hangs together with.
-    pub ties: Ties,
+    pub ties: Option<Box<Ties>>,
 }
 
 /// A call that is settled.
@@ -310,7 +311,7 @@ pub struct Settled {
     /// How its attempts ended.
     pub history: Vec<Attempt>,
     /// What it hangs together with.
-    pub ties: Ties,
+    pub ties: Option<Box<Ties>>,
 }
 
 impl Record<'_> {
@@ -489,7 +490,7 @@ impl Submitted {
         to.u64(self.due_ms);
         to.u32(self.bytes);
         self.progress.encode(to);
-        encode_tail(self.inbox.as_ref(), self.key.as_ref(), self.revives, &self.history, &self.ties, to);
+        encode_tail(self.inbox.as_ref(), self.key.as_ref(), self.revives, &self.history, self.ties.as_deref(), to);
     }
 
     fn decode(id: CallId, from: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -511,7 +512,7 @@ impl Settled {
         to.u64(self.settled_ms);
         to.u32(self.bytes);
         self.progress.encode(to);
-        encode_tail(self.inbox.as_ref(), self.key.as_ref(), None, &self.history, &self.ties, to);
+        encode_tail(self.inbox.as_ref(), self.key.as_ref(), None, &self.history, self.ties.as_deref(), to);
     }
 
     fn decode(id: CallId, from: &mut Reader<'_>) -> Result<Self, Malformed> {

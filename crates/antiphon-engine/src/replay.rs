@@ -228,16 +228,14 @@ impl Replay {
         }
     }
 
-    fn tie(&mut self, index: u32, mut ties: Ties) {
-        if ties == Ties::default() {
-            return;
-        }
+    fn tie(&mut self, index: u32, ties: Option<Box<Ties>>) {
+        let Some(mut ties) = ties else { return };
         let callbacks = core::mem::take(&mut ties.callbacks);
         let callbacks = callbacks.iter().map(|callback| self.planned(callback)).collect();
         ties.made = false;
         let extra = self.engine.calls.extra_mut(index);
         extra.callbacks = callbacks;
-        extra.ties = (ties != Ties::default()).then(|| Box::new(ties));
+        extra.ties = (*ties != Ties::default()).then_some(ties);
     }
 
     fn planned(&mut self, callback: &Callback) -> Planned {
@@ -341,7 +339,7 @@ impl Replay {
             lost: record.progress.lost,
             reason: record.reason,
         });
-        let made = record.ties.made;
+        let made = record.ties.as_ref().is_some_and(|ties| ties.made);
         self.tie(index, record.ties);
         if !made && !planted!("callbacks that a crash cut off are lost") {
             self.make_again(index);

@@ -8,6 +8,7 @@ use crate::planted::planted;
 use crate::record::{Record, Settled, Submitted};
 use crate::tail::Ties;
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use antiphon_protocol::{GroupCounts, State, Tag};
@@ -82,11 +83,13 @@ impl Engine {
             if self.calls.get(index).has(DURABLE) && !(planted!("cancellation not recorded") && body == Body::None) {
                 let mut settled = self.settled(index);
                 // Callbacks that a crash cuts off behind this record are made again from it.
-                settled.ties.made = false;
-                if planted!("settled twice") {
-                    effects.record(&Record::Settled(Cow::Owned(settled.clone())), Body::None, Role::Base, Urgency::Now);
+                if let Some(ties) = &mut settled.ties {
+                    ties.made = false;
                 }
-                effects.record(&Record::Settled(Cow::Owned(settled)), body, Role::Base, Urgency::Now)
+                if planted!("settled twice") {
+                    effects.record(&Record::Settled(Cow::Borrowed(&settled)), Body::None, Role::Base, Urgency::Now);
+                }
+                effects.record(&Record::Settled(Cow::Borrowed(&settled)), body, Role::Base, Urgency::Now)
             } else if told {
                 effects.store(body)
             } else {
@@ -175,13 +178,13 @@ impl Engine {
     }
 
     /// What the journal keeps of what it hangs together with: of a settled call, only what is still to be held.
-    fn recorded_ties(&self, index: u32) -> Ties {
+    fn recorded_ties(&self, index: u32) -> Option<Box<Ties>> {
         if self.is_plain(index) {
-            return Ties::default();
+            return None;
         }
         let extra = self.calls.extra(index);
         let added = extra.map_or(&[][..], |extra| extra.callbacks.as_slice());
-        let mut ties = extra.and_then(|extra| extra.ties.as_deref().cloned()).unwrap_or_default();
+        let mut ties = extra.and_then(|extra| extra.ties.clone()).unwrap_or_default();
         ties.callbacks = added.iter().map(|planned| self.callback_of(*planned)).collect();
         let groups = extra.map_or(&[][..], |extra| extra.groups.as_slice());
         ties.groups = groups.iter().map(|member| (self.calls.get(member.group).id, member.place)).collect();
@@ -191,7 +194,7 @@ impl Engine {
             (ties.ordering, ties.concurrency, ties.parent) = (None, None, None);
         }
         ties.made = self.calls.get(index).state.is_settled() && self.planned(index).next().is_some();
-        ties
+        Some(ties)
     }
 
     /// Whether nothing hangs on the call: it has no key, history, watcher, callback, lane or group, and is none.

@@ -5,6 +5,7 @@ use crate::codec::{Malformed, Reader, Writer};
 use crate::inbox::InboxKey;
 use crate::record::name;
 use crate::route_codec::{decode_callbacks, encode_callbacks};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use antiphon_protocol::{CallId, Callback, CallerId, Code, Key, Tag};
 
@@ -124,7 +125,7 @@ pub(crate) struct Tail {
     pub key: Option<(Key, u64)>,
     pub revives: Option<CallId>,
     pub history: Vec<Attempt>,
-    pub ties: Ties,
+    pub ties: Option<Box<Ties>>,
 }
 
 /// One byte says what follows.
@@ -133,7 +134,7 @@ pub(crate) fn encode_tail(
     key: Option<&(Key, u64)>,
     revives: Option<CallId>,
     history: &[Attempt],
-    ties: &Ties,
+    ties: Option<&Ties>,
     to: &mut Writer<'_>,
 ) {
     let mut flags = 0;
@@ -145,7 +146,8 @@ pub(crate) fn encode_tail(
     flags |= if key.is_some() { HAS_KEY } else { 0 };
     flags |= if revives.is_some() { REVIVES } else { 0 };
     flags |= if history.is_empty() { 0 } else { HAS_HISTORY };
-    flags |= if *ties == Ties::default() { 0 } else { TIED };
+    let ties = ties.filter(|ties| **ties != Ties::default());
+    flags |= if ties.is_some() { TIED } else { 0 };
     to.u8(flags);
     if let Some((inbox, tag)) = inbox {
         to.u64(*tag);
@@ -167,7 +169,7 @@ pub(crate) fn encode_tail(
             encode_attempt(attempt, to);
         }
     }
-    if flags & TIED != 0 {
+    if let Some(ties) = ties {
         ties.encode(to);
     }
 }
@@ -196,7 +198,7 @@ pub(crate) fn decode_tail(from: &mut Reader<'_>) -> Result<Tail, Malformed> {
             history.push(decode_attempt(from)?);
         }
     }
-    let ties = if flags & TIED != 0 { Ties::decode(from)? } else { Ties::default() };
+    let ties = if flags & TIED != 0 { Some(Box::new(Ties::decode(from)?)) } else { None };
     Ok(Tail { inbox, key, revives, history, ties })
 }
 

@@ -26,7 +26,7 @@ fn submitted() -> Submitted {
         revives: None,
         progress: Progress { started: 1, failed: 0, lost: 0, suspect: false },
         history: Vec::new(),
-        ties: Ties::default(),
+        ties: None,
     }
 }
 
@@ -52,12 +52,12 @@ fn a_submitted_record_has_these_bytes() {
 fn what_a_call_hangs_together_with_ends_its_record() {
     let mut tied = submitted();
     let plain = head(&Record::Submitted(Cow::Owned(tied.clone())));
-    tied.ties = Ties {
+    tied.ties = Some(Box::new(Ties {
         ordering: Some((Key::new("o").unwrap(), 258)),
         concurrency: Some(Key::new("c").unwrap()),
         parent: Some(CallId::from_bytes([6; 16])),
         ..Ties::default()
-    };
+    }));
     Arc::make_mut(&mut tied.route).lane = Some(Name::from_static("l"));
     Arc::make_mut(&mut tied.route).concurrency = 3;
     Arc::make_mut(&mut tied.route).labels = vec![Name::from_static("gpu")];
@@ -85,14 +85,14 @@ fn a_tied_record_has_these_bytes() {
     let plain = head(&Record::Submitted(Cow::Owned(record.clone())));
     let callback = Callback { on: CallbackOn::Failure, route: Route::new(Name::from_static("r")) };
     Arc::make_mut(&mut record.route).callbacks = vec![callback.clone()];
-    record.ties = Ties {
+    record.ties = Some(Box::new(Ties {
         cause: Some(CallId::from_bytes([4; 16])),
         callbacks: vec![callback.clone()],
         made: true,
         groups: vec![(CallId::from_bytes([5; 16]), 6)],
         sealed: true,
         ..Ties::default()
-    };
+    }));
     let nested = [2, 0, 1, 0, b'r', 4, 3, 0];
     let mut expected = vec![128, 1];
     expected.extend_from_slice(&plain[1..9]);
