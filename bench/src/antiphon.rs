@@ -1,14 +1,18 @@
 //! Antiphon itself, through the library that its users use.
 
+use crate::slow_disk::SlowDisk;
 use antiphon::{Antiphon, Failure, Worker};
 use antiphon_bench::READY;
 use antiphon_bench::load::{self, Echo, Measured, Plan};
 use antiphon_embedded::DriverOptions;
+use antiphon_journal::{Directory, Storage};
 use antiphon_server::{Server, ServerOptions};
 use antiphon_wire::Address;
 use anyhow::Context as _;
 use bytes::Bytes;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 #[antiphon::service]
 trait Echoes {
@@ -43,7 +47,28 @@ fn server(data: Option<&Path>) -> Server {
 }
 
 pub fn broker(data: Option<&Path>) -> anyhow::Result<()> {
-    let running = server(data).start()?;
+    serve(server(data))
+}
+
+/// Unsettled calls that a broker of the checks holds: more than the backlog that is asked about.
+const CALLS_MAX: u32 = 20_000_000;
+/// Connections that it takes: ten thousand callers, as many workers, and those that measure.
+const CONNECTIONS_MAX: usize = 20_100;
+
+/// A broker whose disk takes so much longer for each fsync, and that takes a crowd and a backlog.
+pub fn slowed_broker(data: &Path, sync: Duration) -> anyhow::Result<()> {
+    crate::crowd::raise_descriptors();
+    let directory = Arc::new(Directory::create(data)?);
+    let storage: Arc<dyn Storage> = if sync.is_zero() { directory } else { Arc::new(SlowDisk::new(directory, sync)) };
+    let limits = antiphon_engine::Limits { calls_max: CALLS_MAX, ..antiphon_engine::Limits::new(true) };
+    let driver = DriverOptions { storage: Some(storage), limits, ..DriverOptions::default() };
+    let mut options = ServerOptions::new(driver);
+    (options.connections_max, options.greeting_max) = (CONNECTIONS_MAX, CONNECTIONS_MAX);
+    serve(Server::new(options).listen(Address::Tcp("127.0.0.1:0".to_owned())))
+}
+
+fn serve(server: Server) -> anyhow::Result<()> {
+    let running = server.start()?;
     println!("{READY}{}", running.local_address().context("it listens")?);
     Ok(running.join()?)
 }

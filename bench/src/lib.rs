@@ -11,5 +11,5 @@ mod system;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-pub use part::{Part, READY, play};
+pub use part::{Part, READY, end_with_the_bench, play};
 pub use system::{Middle, System};

@@ -3,6 +3,8 @@
 mod antiphon;
 mod bars;
 mod chart;
+mod checks;
+mod crowd;
 mod limit;
 mod machine;
 mod process;
@@ -10,19 +12,22 @@ mod report;
 mod results;
 mod run;
 mod servers;
+mod slow_disk;
 
 use antiphon_bench::load::{Measured, Plan};
-use antiphon_bench::{Part, System, play};
+use antiphon_bench::{Part, System, end_with_the_bench, play};
 use anyhow::bail;
-use clap::{Parser, ValueEnum};
+use checks::Check;
+use clap::{Parser, Subcommand, ValueEnum};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Measures Antiphon beside its peers: the same work through each, in processes of their own
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 pub struct Arguments {
     #[command(subcommand)]
-    part: Option<Part>,
+    part: Option<Role>,
     /// Which peers: limit, tarpc, tonic, nats, redis, rabbitmq, or single systems by name; Antiphon is always measured
     /// unless --only is given
     #[arg(long, value_delimiter = ',')]
@@ -30,6 +35,12 @@ pub struct Arguments {
     /// Measure what --peers names and nothing else
     #[arg(long)]
     only: bool,
+    /// What is measured of Antiphon alone, beside the peers
+    #[arg(long, value_delimiter = ',')]
+    checks: Vec<Check>,
+    /// How many calls the check of a backlog queues
+    #[arg(long, default_value_t = 10_000_000)]
+    waiting: u64,
     /// Calls in flight at a time
     #[arg(long, value_delimiter = ',', default_value = "1,64,1024")]
     in_flight: Vec<usize>,
@@ -65,10 +76,37 @@ pub struct Arguments {
     data: PathBuf,
 }
 
+/// What a process of the bench is, if not the bench itself.
+#[derive(Debug, Subcommand)]
+enum Role {
+    #[command(flatten)]
+    Part(Part),
+    /// A durable broker whose disk takes so much longer for an fsync
+    #[command(hide = true)]
+    Slowed { data: PathBuf, sync_us: u64 },
+    /// Connects, and does nothing more
+    #[command(hide = true)]
+    Crowd { address: String, callers: usize, workers: usize },
+    /// Queues calls that nobody serves
+    #[command(hide = true)]
+    Fill { address: String, calls: u64 },
+}
+
 fn main() -> anyhow::Result<()> {
     let mut arguments = Arguments::parse();
-    if let Some(part) = arguments.part.take() {
-        return play(part, broker, worker, caller);
+    if let Some(role) = arguments.part.take() {
+        let part = match role {
+            Role::Part(part) => return play(part, broker, worker, caller),
+            other => other,
+        };
+        end_with_the_bench();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        return match part {
+            Role::Slowed { data, sync_us } => antiphon::slowed_broker(&data, Duration::from_micros(sync_us)),
+            Role::Crowd { address, callers, workers } => runtime.block_on(crowd::gather(&address, callers, workers)),
+            Role::Fill { address, calls } => runtime.block_on(crowd::fill(&address, calls)),
+            Role::Part(_) => Ok(()),
+        };
     }
     if arguments.quick {
         (arguments.bytes, arguments.repetitions) = (vec![64], 1);

@@ -77,7 +77,7 @@ where
 }
 
 /// A process whose bench is gone ends: its standard input ends then.
-fn end_with_the_bench() {
+pub fn end_with_the_bench() {
     std::thread::spawn(|| {
         let mut rest = Vec::new();
         drop(std::io::stdin().read_to_end(&mut rest));

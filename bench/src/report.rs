@@ -2,7 +2,7 @@
 
 use crate::bars::{self, Against, Bar, Quantity};
 use crate::chart::{self, Row};
-use crate::results::{Cell, Figures, Results};
+use crate::results::{Cell, Figures, Finding, Results};
 use antiphon_bench::System;
 use anyhow::Context;
 use clap::ValueEnum;
@@ -16,6 +16,7 @@ pub fn write(results: &Results, directory: &Path, machine: &str) -> anyhow::Resu
     let mut text = String::new();
     head(&mut text, results, machine)?;
     bar_table(&mut text, results)?;
+    findings(&mut text, results)?;
     charts(&mut text, results, directory)?;
     for bytes in sizes(results) {
         table(&mut text, results, bytes)?;
@@ -104,6 +105,18 @@ fn bar_table(text: &mut String, results: &Results) -> anyhow::Result<()> {
             mark(bar.must, held.reaches_must),
             mark(bar.aim, held.reaches_aim)
         )?;
+    }
+    writeln!(text)?;
+    Ok(())
+}
+
+fn findings(text: &mut String, results: &Results) -> anyhow::Result<()> {
+    if results.findings.is_empty() {
+        return Ok(());
+    }
+    writeln!(text, "## Of Antiphon alone\n\n| what | found | must |\n|---|--:|--:|")?;
+    for Finding { what, found, bar, reached } in &results.findings {
+        writeln!(text, "| {what} | {found} | {bar} {} |", if *reached { "✓" } else { "✗" })?;
     }
     writeln!(text)?;
     Ok(())

@@ -23,6 +23,18 @@ pub struct Results {
     pub versions: BTreeMap<String, String>,
     /// Microseconds of an fdatasync, measured with each piece of the run.
     pub fsync_us: Vec<f64>,
+    /// What the checks found last.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+}
+
+/// What a check found of one thing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    pub what: String,
+    pub found: String,
+    pub bar: String,
+    pub reached: bool,
 }
 
 /// Medians over the repetitions of a cell.
@@ -49,6 +61,14 @@ impl Results {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+
+    /// Takes the place of what was found of the same things before.
+    pub fn keep(&mut self, findings: Vec<Finding>) {
+        for finding in findings {
+            self.findings.retain(|other| other.what != finding.what);
+            self.findings.push(finding);
         }
     }
 

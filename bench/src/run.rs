@@ -1,5 +1,6 @@
 //! A run: for each repetition and size, each system is started, measured with each number of calls in flight, ended.
 
+use crate::checks::Stage;
 use crate::process::Process;
 use crate::results::{Cell, Results};
 use crate::servers::system_name;
@@ -34,6 +35,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 }
             }
         }
+        for check in &arguments.checks {
+            eprintln!("{}", check.title());
+            let stage = Stage { program: &programs.own, data: &arguments.data, waiting: arguments.waiting };
+            match check.run(&stage) {
+                Ok(findings) => results.keep(findings),
+                Err(error) => eprintln!("  not measured: {error:#}"),
+            }
+            results.write(&arguments.results)?;
+        }
     }
     report::write(&results, &arguments.out, &machine::describe()?)
 }
@@ -50,6 +60,9 @@ impl Programs {
         let own = std::env::current_exe()?;
         if systems.iter().all(|system| is_own(*system)) {
             return Ok(Self { own, peers: None });
+        }
+        if let Some(peers) = std::env::var_os("ANTIPHON_BENCH_PEERS") {
+            return Ok(Self { own, peers: Some(peers.into()) });
         }
         let target = own.ancestors().nth(2).context("this program lies in a target directory")?.to_owned();
         eprintln!("building the peers' clients (minutes, the first time)");

@@ -16,7 +16,7 @@ use crate::topics::check_attempts;
 use crate::watching::Watches;
 use antiphon_broker::{Event, Inbox, Wants};
 use antiphon_engine::{Command, Engine, Handle, InboxKey, Limits, Now, Peer, Ties};
-use antiphon_journal::{AppendError, Generation, Journal, Options, Reserve};
+use antiphon_journal::{AppendError, Generation, Journal, Options, Reserve, Storage};
 use antiphon_protocol::{
     CallId, Code, Epoch, Failure, Keys, LeaseTag, Name, Offer, Payload, Route, SHAPE_PARAMETERS_MAX, Settings, Start,
     Tag, defaults,
@@ -40,6 +40,8 @@ pub struct RouteRef(pub u32);
 pub struct DriverOptions {
     /// The data directory; `None` keeps everything in memory.
     pub directory: Option<PathBuf>,
+    /// What the journal stands on in place of the directory: a disk that is slow or fails on purpose.
+    pub storage: Option<Arc<dyn Storage>>,
     /// Bounds of the engine; whether calls are durable follows from the directory.
     pub limits: Limits,
     /// Sizes of the journal.
@@ -66,6 +68,7 @@ impl Default for DriverOptions {
     fn default() -> Self {
         Self {
             directory: None,
+            storage: None,
             limits: Limits::new(true),
             journal: Options::new(),
             cache_bytes: 64 << 20,

@@ -24,9 +24,10 @@ impl Driver {
     /// [`OpenError`] when the directory is in use, cannot be written, is damaged, or is of a newer format.
     pub fn open(options: DriverOptions, wake: Wake) -> Result<Self, OpenError> {
         let procedures = options.procedures.clone();
-        let mut driver = match options.directory.clone() {
-            None => Ok(Self::in_memory(options)),
-            Some(path) => {
+        let mut driver = match (options.storage.clone(), options.directory.clone()) {
+            (Some(storage), _) => Self::recover(options, storage, wake),
+            (None, None) => Ok(Self::in_memory(options)),
+            (None, Some(path)) => {
                 let directory = Directory::create(&path).map_err(|error| unusable(&path, &error))?;
                 Self::recover(options, Arc::new(directory), wake)
             }
