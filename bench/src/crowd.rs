@@ -50,7 +50,9 @@ async fn join(address: &str, works: bool) -> anyhow::Result<(Antiphon, Option<an
     let worker = if works {
         let idle = |argument: Payload| async move { Ok(argument) };
         let options = RawProcedureOptions::default();
-        Some(antiphon.worker().procedure("bench.idle", options, move |_, argument| idle(argument)).start().await?)
+        let worker = antiphon.worker().procedure("bench.idle", options, move |_, argument| idle(argument));
+        // Ten thousand threads are not what is measured.
+        Some(worker.renewal(antiphon::Renewal::Runtime).start().await?)
     } else {
         // A caller's connection is made with its first call.
         antiphon.inspect().broker().await.map_err(|failure| anyhow::anyhow!("{failure}"))?;

@@ -128,20 +128,17 @@ impl Drop for Attempt {
 
 /// Polls the procedure until it ends, panics, or is out of time.
 async fn bounded(state: &AttemptState, mut procedure: Pin<&mut impl Future<Output = Settlement>>) -> Settlement {
-    let timeout = state.times_out.map(|until| (until, timed_out()));
-    let deadline = state.deadline.map(|until| (until + DEADLINE_GRACE, Settlement::Stop));
-    let first = match (timeout, deadline) {
-        (Some(timeout), Some(deadline)) => Some(if timeout.0 <= deadline.0 { timeout } else { deadline }),
-        (timeout, deadline) => timeout.or(deadline),
-    };
+    let deadline = state.deadline.map(|until| until + DEADLINE_GRACE);
+    let first = state.times_out.into_iter().chain(deadline).min();
     // Made only when the procedure is pending: most have ended at the first poll.
     let mut timer: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| procedure.as_mut().poll(context))) {
         Ok(Poll::Ready(settlement)) => Poll::Ready(settlement),
         Ok(Poll::Pending) => match &first {
-            Some((until, settlement)) => {
+            Some(until) => {
                 let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(*until)));
-                timer.as_mut().poll(context).map(|()| settlement.clone())
+                let ended = || if state.times_out == Some(*until) { timed_out() } else { Settlement::Stop };
+                timer.as_mut().poll(context).map(|()| ended())
             }
             None => Poll::Pending,
         },
