@@ -92,7 +92,7 @@ impl Found {
         if entry.role == antiphon_journal::Role::PinnedDelta {
             self.pinned.push(entry.position);
         }
-        let Ok(record) = Record::decode(entry.kind, entry.key, entry.head) else {
+        let Ok(record) = self.replay.decode(entry.kind, entry.key, entry.head) else {
             self.wrong = self.wrong.or(Some((entry.position, entry.kind)));
             return;
         };

@@ -8,7 +8,7 @@ use crate::codec::{Malformed, Reader, Writer};
 use crate::event::Emitted;
 use crate::inbox::InboxKey;
 use crate::recurring::{Scheduled, Ticked};
-use crate::route_codec::{decode_callbacks, decode_route, encode_callbacks, encode_route};
+use crate::route_codec::{LastRoute, decode_callbacks, encode_callbacks, encode_route};
 use crate::subscription::Subscribed;
 use crate::tail::{Tail, Ties, decode_attempt, decode_tail, encode_attempt, encode_tail};
 use crate::terms::{decode_settings, encode_settings};
@@ -432,11 +432,21 @@ impl Record<'_> {
     /// # Errors
     /// [`Malformed`] when the head is not what its kind says.
     pub fn decode(kind: u8, key: [u8; 16], head: &[u8]) -> Result<Record<'static>, Malformed> {
+        Self::decode_after(&mut LastRoute::default(), kind, key, head)
+    }
+
+    /// The same, when others were read before.
+    pub(crate) fn decode_after(
+        last: &mut LastRoute,
+        kind: u8,
+        key: [u8; 16],
+        head: &[u8],
+    ) -> Result<Record<'static>, Malformed> {
         let mut from = Reader(head);
         let id = CallId::from_bytes(key);
         Ok(match Kind::from_number(kind).ok_or(Malformed)? {
             Kind::Started => Record::Started { epoch: Epoch(from.u32()?), wall_ms: from.u64()? },
-            Kind::Submitted => Record::Submitted(Cow::Owned(Submitted::decode(id, &mut from)?)),
+            Kind::Submitted => Record::Submitted(Cow::Owned(Submitted::decode(id, last, &mut from)?)),
             Kind::Leased => Record::Leased {
                 id,
                 lease: LeaseTag { slot: from.u32()?, token: from.u64()? },
@@ -454,7 +464,7 @@ impl Record<'_> {
                     _ => Some(Cow::Owned(decode_attempt(&mut from)?)),
                 },
             },
-            Kind::Settled => Record::Settled(Cow::Owned(Settled::decode(id, &mut from)?)),
+            Kind::Settled => Record::Settled(Cow::Owned(Settled::decode(id, last, &mut from)?)),
             Kind::Acknowledged => Record::Acknowledged { id },
             Kind::InboxOpened => Record::InboxOpened { name: name(&mut from)? },
             Kind::Forgotten => Record::Forgotten { id },
@@ -493,8 +503,8 @@ impl Submitted {
         encode_tail(self.inbox.as_ref(), self.key.as_ref(), self.revives, &self.history, self.ties.as_deref(), to);
     }
 
-    fn decode(id: CallId, from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let route = Arc::new(decode_route(from)?);
+    fn decode(id: CallId, last: &mut LastRoute, from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let route = last.decode(from)?;
         let (submitted_ms, deadline_ms, due_ms) = (from.u64()?, from.u64()?, from.u64()?);
         let bytes = from.u32()?;
         let progress = Progress::decode(from)?;
@@ -515,8 +525,8 @@ impl Settled {
         encode_tail(self.inbox.as_ref(), self.key.as_ref(), None, &self.history, self.ties.as_deref(), to);
     }
 
-    fn decode(id: CallId, from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let route = Arc::new(decode_route(from)?);
+    fn decode(id: CallId, last: &mut LastRoute, from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let route = last.decode(from)?;
         let state = State::from_number(from.u8()?).filter(|state| state.is_settled()).ok_or(Malformed)?;
         let reason = from.u8()?;
         let (submitted_ms, settled_ms) = (from.u64()?, from.u64()?);

@@ -2,6 +2,7 @@
 
 use crate::codec::{Malformed, Reader, Writer};
 use crate::record::name;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use antiphon_protocol::{
     Backoff, Callback, CallbackOn, Durability, Group, GroupKind, Priority, Route, SHAPE_PARAMETERS_MAX, Shape, defaults,
@@ -106,6 +107,31 @@ pub(crate) fn encode_callbacks(callbacks: &[Callback], to: &mut Writer<'_>) {
     for callback in callbacks.iter().take(usize::from(u8::MAX)) {
         to.u8(callback.on as u8);
         encode_route(&callback.route, to);
+    }
+}
+
+/// The route read last: most records that follow each other share theirs, and reading costs more than comparing.
+#[derive(Debug, Default)]
+pub(crate) struct LastRoute {
+    bytes: Vec<u8>,
+    route: Option<Arc<Route>>,
+}
+
+impl LastRoute {
+    /// Reads a route. Bytes that begin with those of the last one are that one: how many there are follows from themselves.
+    pub fn decode(&mut self, from: &mut Reader<'_>) -> Result<Arc<Route>, Malformed> {
+        if let Some(route) = &self.route
+            && let Some(rest) = from.0.strip_prefix(self.bytes.as_slice())
+        {
+            from.0 = rest;
+            return Ok(Arc::clone(route));
+        }
+        let before = from.0;
+        let route = Arc::new(decode_route(from)?);
+        self.bytes.clear();
+        self.bytes.extend_from_slice(before.get(..before.len() - from.0.len()).unwrap_or_default());
+        self.route = Some(Arc::clone(&route));
+        Ok(route)
     }
 }
 

@@ -83,9 +83,10 @@ impl Engine {
             if self.calls.get(index).has(DURABLE) && !(planted!("cancellation not recorded") && body == Body::None) {
                 let mut settled = self.settled(index);
                 // Callbacks that a crash cuts off behind this record are made again from it.
-                if let Some(ties) = &mut settled.ties {
-                    ties.made = false;
-                }
+                settled.ties = settled
+                    .ties
+                    .map(|ties| Box::new(Ties { made: false, ..*ties }))
+                    .filter(|ties| **ties != Ties::default());
                 if planted!("settled twice") {
                     effects.record(&Record::Settled(Cow::Borrowed(&settled)), Body::None, Role::Base, Urgency::Now);
                 }
@@ -194,7 +195,7 @@ impl Engine {
             (ties.ordering, ties.concurrency, ties.parent) = (None, None, None);
         }
         ties.made = self.calls.get(index).state.is_settled() && self.planned(index).next().is_some();
-        Some(ties)
+        (*ties != Ties::default()).then_some(ties)
     }
 
     /// Whether nothing hangs on the call: it has no key, history, watcher, callback, lane or group, and is none.

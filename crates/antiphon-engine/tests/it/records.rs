@@ -1,7 +1,7 @@
 //! The bytes of records, fixed for ever, and what happens to other bytes.
 
 use antiphon_engine::InboxKey;
-use antiphon_engine::{Kind, Progress, Record, Submitted, Ties};
+use antiphon_engine::{Kind, Limits, Now, Progress, Record, Replay, Submitted, Ties};
 use antiphon_protocol::{CallId, Callback, CallbackOn, CallerId, Epoch, IncarnationId, Key, LeaseTag, Name, Route};
 use proptest::prelude::*;
 use std::borrow::Cow;
@@ -183,5 +183,35 @@ proptest! {
         let whole = head(&Record::Submitted(Cow::Owned(submitted())));
         prop_assume!(cut < whole.len());
         prop_assert!(Record::decode(2, [9; 16], &whole[..cut]).is_err());
+    }
+}
+
+/// Routes that differ in length, in one byte, and in what follows the flags.
+fn routes() -> Vec<Arc<Route>> {
+    let plain = Route::new(Name::from_static("p.q"));
+    let longer = Route::new(Name::from_static("p.qr"));
+    let tenant = Route { tenant: Some(Name::from_static("t")), ..plain.clone() };
+    let nested = Callback { on: CallbackOn::Failure, route: plain.clone() };
+    let calling = Route { callbacks: vec![nested], ..plain.clone() };
+    [plain, longer, tenant, calling].into_iter().map(Arc::new).collect()
+}
+
+proptest! {
+    #[test]
+    fn records_read_one_after_the_other_are_what_they_are_alone(
+        order in proptest::collection::vec((0_usize..4, any::<u32>(), any::<bool>()), 1..20)
+    ) {
+        let mut replay = Replay::new(Limits::new(true), 1, Now::default());
+        for (at, bytes, torn) in order {
+            let route = Arc::clone(routes().get(at).expect("there are four"));
+            let written = Record::Submitted(Cow::Owned(Submitted { route, bytes, ..submitted() }));
+            let mut encoded = head(&written);
+            if torn {
+                encoded.truncate(bytes as usize % encoded.len());
+            }
+            let read = replay.decode(2, [9; 16], &encoded);
+            prop_assert_eq!(&read, &Record::decode(2, [9; 16], &encoded));
+            prop_assert!(torn || read == Ok(written));
+        }
     }
 }
