@@ -287,7 +287,7 @@ fn cold_start(stage: &Stage<'_>) -> anyhow::Result<Vec<Finding>> {
         command.args(["call", "echoes.again", "7", "--url", &scene.address]).stdin(Stdio::null());
         let output = command.output().context("antiphon call")?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
-        ensure!(output.stdout == b"7\n", "antiphon call said {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(output.stdout.trim_ascii() == b"7", "antiphon call said {}", String::from_utf8_lossy(&output.stderr));
     }
     let ms = median(times);
     let what = format!("`antiphon call` against a running broker, from its start to its end, median of {STARTS}");
