@@ -46,6 +46,8 @@ pub(crate) struct Connection {
     pub(crate) queued: bool,
     /// It stands in the turn's list of connections to flush.
     pub(crate) dirty: bool,
+    /// Stands in the list of those whose sending is put off.
+    pub(crate) put_off: bool,
     /// It is closed as soon as everything is sent.
     pub(crate) ending: bool,
 }
@@ -116,6 +118,7 @@ impl Connection {
             hung_up: false,
             queued: false,
             dirty: false,
+            put_off: false,
             ending: false,
         }
     }

@@ -22,6 +22,8 @@ pub(crate) struct Peers {
     places: Vec<Option<usize>>,
     /// Connections with something to send.
     pub(crate) dirty: Vec<usize>,
+    /// Connections with something to send that nobody waits for, and that may go with what comes next.
+    pub(crate) put_off: Vec<usize>,
     /// Who waits for an answer, by ticket.
     asked: Slab<Asker>,
     /// The newest session of each caller and of each worker's incarnation, and its connection.
@@ -71,6 +73,17 @@ impl Peers {
         {
             connection.dirty = true;
             self.dirty.push(place);
+        }
+    }
+
+    /// A connection has something to send that nobody waits for.
+    fn put_off(&mut self, place: usize) {
+        if let Some(connection) = self.connections.get_mut(place)
+            && !connection.dirty
+            && !connection.put_off
+        {
+            connection.put_off = true;
+            self.put_off.push(place);
         }
     }
 
@@ -151,6 +164,12 @@ impl Outlet for Peers {
             Event::Up { .. } if matches!(connection.role, Role::Caller { .. }) => return,
             // Who reads slower than its calls tell of themselves misses some of it.
             Event::Progress { .. } if connection.outbound.bytes() > PROGRESS_UNSENT_MAX => return,
+            // A worker whose report is recorded does nothing with that but forget it: not worth waking it for, when its
+            // next lease may be on its way.
+            event @ Event::Settled { .. } => {
+                connection.outbound.event(&event);
+                return self.put_off(place);
+            }
             event => connection.outbound.event(&event),
         }
         self.touch(place);

@@ -30,6 +30,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const COMMITS_MAX: usize = 8;
 /// The step of a tokio runtime's timers.
 const TIMER_STEP: Duration = Duration::from_millis(1);
+/// How long what nobody waits for may wait for company: a worker that drains waits for it, and nobody else.
+const PUT_OFF: Duration = Duration::from_millis(1);
 /// How often the clock of connections is looked at, at most: a heartbeat is 15 s.
 const TICK_MAX: Duration = Duration::from_secs(1);
 
@@ -49,6 +51,8 @@ pub(crate) struct Turn {
     pump_at: Option<Instant>,
     /// Until when a commit may wait for company.
     commit_at: Option<Instant>,
+    /// Until when sending is put off where it is.
+    put_off_until: Option<Instant>,
     tick_at: Instant,
     /// When to accept again; set while a listener may have more.
     accept_at: Option<Instant>,
@@ -83,6 +87,7 @@ impl Turn {
             now,
             pump_at: Some(now),
             commit_at: None,
+            put_off_until: None,
             tick_at: now,
             accept_at: None,
             woken: true,
@@ -142,7 +147,7 @@ impl Turn {
     /// When there is something to do even if nothing comes in.
     pub(crate) fn due(&self) -> Option<Instant> {
         let tick = (!self.peers.connections.is_empty()).then_some(self.tick_at);
-        [self.pump_at, self.commit_at, self.accept_at, tick].into_iter().flatten().min()
+        [self.pump_at, self.commit_at, self.accept_at, self.put_off_until, tick].into_iter().flatten().min()
     }
 
     /// Waits until there is something to do.
@@ -318,6 +323,24 @@ impl Turn {
         self.pump_at = again.map(|wait| self.now + wait);
         let dirty = core::mem::take(&mut self.peers.dirty);
         for place in dirty {
+            self.flush(place);
+        }
+        self.send_put_off();
+    }
+
+    /// Sends what was put off, once it has waited for long enough.
+    fn send_put_off(&mut self) {
+        if self.peers.put_off.is_empty() {
+            return;
+        }
+        if self.now < *self.put_off_until.get_or_insert(self.now + PUT_OFF) {
+            return;
+        }
+        self.put_off_until = None;
+        for place in core::mem::take(&mut self.peers.put_off) {
+            if let Some(connection) = self.peers.connections.get_mut(place) {
+                connection.put_off = false;
+            }
             self.flush(place);
         }
     }
