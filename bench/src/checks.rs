@@ -37,6 +37,8 @@ pub struct Stage<'a> {
     pub data: &'a Path,
     /// Calls of a backlog.
     pub waiting: u64,
+    /// Callers of a crowd, and workers.
+    pub crowd: usize,
 }
 
 /// How long calls go on for one figure, and before it.
@@ -239,13 +241,14 @@ fn crowd(stage: &Stage<'_>) -> anyhow::Result<Vec<Finding>> {
     let data = scratch(stage)?;
     let scene = Scene::open(stage, &data.path().join("data"), Duration::ZERO)?;
     let (alone, before) = (scene.measure(64)?, scene.resident_mib()?);
-    let _callers = scene.start(&["crowd", "10000", "0"])?;
-    let _workers = scene.start(&["crowd", "0", "10000"])?;
+    let each = stage.crowd.to_string();
+    let _callers = scene.start(&["crowd", &each, "0"])?;
+    let _workers = scene.start(&["crowd", "0", &each])?;
     let (beside, after) = (scene.measure(64)?, scene.resident_mib()?);
     let ratio = beside.p99_us / alone.p99_us;
-    eprintln!("  {:.1} KiB a connection", (after - before) * 1024.0 / 20_000.0);
+    eprintln!("  {:.1} KiB a connection", (after - before) * 512.0 / stage.crowd as f64);
     Ok(vec![finding(
-        "10,000 callers and 10,000 workers idle: p99 with 64 in flight, of that without them",
+        format!("{each} callers and as many workers idle: p99 with 64 in flight, of that without them"),
         format!("{:.0} µs of {:.0} µs: {ratio:.2} ×", beside.p99_us, alone.p99_us),
         "≤ 2 ×",
         ratio <= 2.0,

@@ -41,6 +41,9 @@ pub struct Arguments {
     /// How many calls the check of a backlog queues
     #[arg(long, default_value_t = 10_000_000)]
     waiting: u64,
+    /// How many callers the check of a crowd connects, and how many workers: each takes a descriptor of the broker
+    #[arg(long, default_value_t = 10_000)]
+    crowd: usize,
     /// Calls in flight at a time
     #[arg(long, value_delimiter = ',', default_value = "1,64,1024")]
     in_flight: Vec<usize>,

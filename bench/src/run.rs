@@ -37,7 +37,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         for check in &arguments.checks {
             eprintln!("{}", check.title());
-            let stage = Stage { program: &programs.own, data: &arguments.data, waiting: arguments.waiting };
+            let (waiting, crowd) = (arguments.waiting, arguments.crowd);
+            let stage = Stage { program: &programs.own, data: &arguments.data, waiting, crowd };
             match check.run(&stage) {
                 Ok(findings) => results.keep(findings),
                 Err(error) => eprintln!("  not measured: {error:#}"),
