@@ -167,13 +167,15 @@ impl Engine {
     pub(crate) fn meter_start(&mut self, index: u32) {
         let now_ms = self.now.monotonic_ms;
         let call = self.calls.get(index);
-        let (generation, waited, first) = (call.generation, call.at_ms < now_ms, call.started == 0);
+        let (generation, first) = (call.generation, call.started == 0);
+        let waited_ms = now_ms.saturating_sub(call.at_ms);
         let procedure = self.procedure_of(index);
         let meter = &mut self.procedures.get_mut(procedure).meter;
-        if waited {
+        if waited_ms > 0 {
             meter.drain.start();
         }
         if first {
+            meter.waits.add(waited_ms);
             meter.foresight.started(index, generation, now_ms);
         }
     }
@@ -187,6 +189,8 @@ impl Engine {
             attempts: meter.service.count(),
             service_mean_us: meter.service.mean_us().unwrap_or(0),
             service_variance_ms2: meter.service.variance_ms2(),
+            service: meter.services.quantiles(),
+            wait: meter.waits.quantiles(),
             predictions: meter.foresight.count(),
             prediction_error_permille: meter.foresight.error_permille(),
         }

@@ -48,6 +48,7 @@ mod schedule;
 mod section;
 mod session;
 mod settle;
+mod spread;
 mod subscription;
 mod tail;
 mod terms;

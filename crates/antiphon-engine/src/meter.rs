@@ -1,6 +1,8 @@
 //! How fast the queue of a procedure drains, how long its attempts take, how many calls come and how far its predicted
 //! waits are off. All of it is measured, in whole numbers, and forgotten with the broker.
 
+use crate::spread::Spread;
+
 /// How long a window is, in milliseconds: long enough to count little traffic, short enough to notice a change.
 pub(crate) const WINDOW_MS: u64 = 10_000;
 /// How many samples an average holds before the older half of them loses half its weight.
@@ -207,6 +209,10 @@ pub(crate) struct Meter {
     pub retries: Window,
     pub drain: Drain,
     pub service: Service,
+    /// How attempts' times are spread.
+    pub services: Spread,
+    /// How the waits of calls for their first start are spread.
+    pub waits: Spread,
     pub foresight: Foresight,
 }
 

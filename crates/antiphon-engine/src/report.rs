@@ -117,7 +117,9 @@ impl Engine {
         if !matches!(end, End::Release | End::Stop) {
             let took_ms = self.now.wall_ms.saturating_sub(self.calls.get(index).at_ms);
             let procedure = self.procedure_of(index);
-            self.procedures.get_mut(procedure).meter.service.add(took_ms);
+            let meter = &mut self.procedures.get_mut(procedure).meter;
+            meter.service.add(took_ms);
+            meter.services.add(took_ms);
         }
     }
 

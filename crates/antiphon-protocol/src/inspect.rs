@@ -330,10 +330,28 @@ pub struct Measured {
     pub service_mean_us: u64,
     /// Its variance, in square milliseconds.
     pub service_variance_ms2: u64,
+    /// How these times are spread; of at most 8,192 attempts, the newest.
+    #[serde(default)]
+    pub service: Option<Quantiles>,
+    /// How long calls waited from being ready to their first start; of at most 8,192 calls, the newest.
+    #[serde(default)]
+    pub wait: Option<Quantiles>,
     /// How many predicted waits the next figure is of; at most 256, the newest.
     pub predictions: u64,
     /// The mean error of predicted waits, in thousandths of the predicted wait.
     pub prediction_error_permille: Option<u64>,
+}
+
+/// Times that half, nine tenths and ninety-nine hundredths of all are at most as long as, in microseconds; measured in
+/// milliseconds up to 16 ms and in steps of an eighth above.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Quantiles {
+    /// The median.
+    pub p50_us: u64,
+    /// The 90th percentile.
+    pub p90_us: u64,
+    /// The 99th percentile.
+    pub p99_us: u64,
 }
 
 /// A connected worker.

@@ -7,7 +7,7 @@ use crate::output::{Format, Output};
 use crate::plan::figures::{percent, plain, seconds, target_text};
 use crate::plan::{PlanOf, report, write_svg};
 use antiphon_protocol::{Name, ProcedureStatus, State};
-use antiphon_queueing::{Plan, Prediction, Service, Station, Target, sojourn_s};
+use antiphon_queueing::{Plan, Prediction, Quantiles, Service, Station, Target, sojourn_s};
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -34,6 +34,8 @@ struct Observed {
     /// Of attempts, from lease to end.
     service_s: f64,
     service_cv: f64,
+    /// How those times are spread.
+    service_quantiles_s: Option<Quantiles>,
     /// How many attempts that is of.
     attempts: u64,
     /// The part of the slots that was leased.
@@ -41,6 +43,8 @@ struct Observed {
     mean_queue_length: f64,
     /// By Little's law: the queue's length ÷ the arrival rate.
     mean_wait_s: Option<f64>,
+    /// How long calls waited from being ready to their first start.
+    wait_s: Option<Quantiles>,
     /// What the broker would tell who comes and has to wait: the time between two starts while calls wait, for each that is
     /// ahead on average, and one more.
     broker_next_wait_s: Option<f64>,
@@ -117,13 +121,20 @@ async fn watch(connection: &Connection, procedure: &Name, length: Duration) -> R
         arrival_per_s,
         service_s,
         service_cv: if service_s > 0.0 { deviation_s / service_s } else { 0.0 },
+        service_quantiles_s: last.measured.service.map(in_seconds),
         attempts: last.measured.attempts,
         utilisation: if slots > 0 { running as f64 / slots as f64 } else { 0.0 },
         mean_queue_length,
         mean_wait_s: (arrival_per_s > 0.0).then(|| sojourn_s(mean_queue_length, arrival_per_s)),
+        wait_s: last.measured.wait.map(in_seconds),
         broker_next_wait_s: last.measured.start_interval_us.map(|us| us as f64 / 1e6 * (ahead + 1.0)),
         broker_prediction_error: last.measured.prediction_error_permille.map(|permille| permille as f64 / 1e3),
     })
+}
+
+fn in_seconds(measured: antiphon_protocol::Quantiles) -> Quantiles {
+    let in_seconds = |us: u64| us as f64 / 1e6;
+    Quantiles { p50: in_seconds(measured.p50_us), p90: in_seconds(measured.p90_us), p99: in_seconds(measured.p99_us) }
 }
 
 async fn find(connection: &Connection, procedure: &Name) -> Result<ProcedureStatus, Ending> {
@@ -226,11 +237,12 @@ fn print(live: &Live, target: Option<Target>, output: &Output) -> Result<(), End
     let many = slots(observed.slots);
     output.line(
         format!(
-            "{}: {}/s on {} {many}, {} each (coefficient of variation {}), watched for {}",
+            "{}: {}/s on {} {many}, {} each on average{} (coefficient of variation {}), watched for {}",
             live.procedure,
             plain(observed.arrival_per_s),
             observed.slots,
             seconds(observed.service_s),
+            observed.service_quantiles_s.map_or_else(String::new, spread),
             plain(observed.service_cv),
             seconds(observed.watched_s),
         )
@@ -238,6 +250,7 @@ fn print(live: &Live, target: Option<Target>, output: &Output) -> Result<(), End
     )?;
     output.line(b"")?;
     let unknown = || "-".to_owned();
+    let waited = |of: fn(&Quantiles) -> f64| observed.wait_s.as_ref().map_or_else(unknown, |it| seconds(of(it)));
     let mut rows = vec![
         vec!["utilisation".to_owned(), percent(observed.utilisation), predicted(|it| percent(it.utilisation))],
         vec![
@@ -250,6 +263,9 @@ fn print(live: &Live, target: Option<Target>, output: &Output) -> Result<(), End
             observed.mean_wait_s.map_or_else(unknown, seconds),
             predicted(|it| seconds(it.mean_wait_s)),
         ],
+        vec!["wait p50".to_owned(), waited(|it| it.p50), predicted(|it| seconds(it.wait_s.p50))],
+        vec!["wait p90".to_owned(), waited(|it| it.p90), predicted(|it| seconds(it.wait_s.p90))],
+        vec!["wait p99".to_owned(), waited(|it| it.p99), predicted(|it| seconds(it.wait_s.p99))],
         vec!["response p50".to_owned(), unknown(), predicted(|it| seconds(it.response_s.p50))],
         vec!["response p99".to_owned(), unknown(), predicted(|it| seconds(it.response_s.p99))],
     ];
@@ -276,6 +292,10 @@ fn print(live: &Live, target: Option<Target>, output: &Output) -> Result<(), End
         _ => format!("have {} {} instead of {}", advice.workers, slots(advice.workers), observed.slots),
     };
     output.line(format!("Recommended: {what}. {}.", capitalised(&advice.reason)).as_bytes())
+}
+
+fn spread(times: Quantiles) -> String {
+    format!(", p50 {}, p90 {}, p99 {}", seconds(times.p50), seconds(times.p90), seconds(times.p99))
 }
 
 const fn slots(count: u32) -> &'static str {

@@ -28,6 +28,9 @@ fn a_running_procedure_is_measured_and_planned_for() {
     assert!(number(&observed["arrival_per_s"]) > 0.0, "{calls}");
     // How long a call takes is up to the machine, but no worker is faster than its sleep.
     assert!(number(&observed["service_s"]) >= 0.015, "{calls}");
+    let spread = &observed["service_quantiles_s"];
+    assert!(number(&spread["p50"]) >= 0.015 && number(&spread["p50"]) <= number(&spread["p99"]), "{calls}");
+    assert!(number(&observed["wait_s"]["p50"]) <= number(&observed["wait_s"]["p99"]), "{calls}");
     assert!(number(&observed["utilisation"]) <= 1.0, "{calls}");
     let load = number(&observed["arrival_per_s"]) * number(&observed["service_s"]) / 2.0;
     if load < 1.0 {
@@ -35,7 +38,7 @@ fn a_running_procedure_is_measured_and_planned_for() {
     }
     assert!(calls["recommendation"]["reason"].is_string() && calls["recommendation"]["workers"].is_number());
     let table = broker.run(["plan", "--live", "text.echo", "--watch", "100ms"]);
-    for part in ["OBSERVED", "PREDICTED", "mean wait", "Recommended: "] {
+    for part in ["OBSERVED", "PREDICTED", "mean wait", "wait p99", ", p90 ", "Recommended: "] {
         assert!(table.ok().contains(part), "{part} is not in {table:?}");
     }
 }

@@ -92,6 +92,14 @@ fn what_is_measured_is_what_was_drawn() {
     assert!((280_000..=360_000).contains(&measured.service_mean_us), "the mean is 321 ms: {measured:?}");
     let deviation = measured.service_variance_ms2.isqrt();
     assert!((270..=380).contains(&deviation), "an exponential deviates by its mean: {measured:?}");
+    let service = measured.service.unwrap();
+    for (found_us, exponential_us) in
+        [(service.p50_us, 222_000), (service.p90_us, 739_000), (service.p99_us, 1_478_000)]
+    {
+        assert!(found_us.abs_diff(exponential_us) < exponential_us / 4, "{measured:?}");
+    }
+    let wait = measured.wait.unwrap();
+    assert!(wait.p50_us < wait.p90_us && wait.p90_us < wait.p99_us, "80 % load: some wait, a few long: {measured:?}");
     let interval = measured.start_interval_us.unwrap();
     assert!((65_000..=95_000).contains(&interval), "four slots start one in 80 ms: {measured:?}");
 }
