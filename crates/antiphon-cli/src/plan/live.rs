@@ -201,9 +201,13 @@ fn recommend(
                 stay(format!("no number of slots keeps {text}: the calls themselves take longer; make them shorter"))
             }
             Some(workers) if workers > observed.slots => {
-                Ok(Recommendation { workers, reason: format!("{text} is not kept by {} slots", observed.slots) })
+                let reason = format!("{} {} cannot keep {text}", observed.slots, slots(observed.slots));
+                Ok(Recommendation { workers, reason })
             }
-            Some(workers) => Ok(Recommendation { workers, reason: format!("{text} is kept by {workers} slots") }),
+            Some(workers) => {
+                let keeps = if workers == 1 { "keeps" } else { "keep" };
+                Ok(Recommendation { workers, reason: format!("{workers} {} {keeps} {text}", slots(workers)) })
+            }
         };
     }
     let busy = percent(plan.prediction.utilisation);
@@ -250,7 +254,12 @@ fn print(live: &Live, target: Option<Target>, output: &Output) -> Result<(), End
     )?;
     output.line(b"")?;
     let unknown = || "-".to_owned();
-    let waited = |of: fn(&Quantiles) -> f64| observed.wait_s.as_ref().map_or_else(unknown, |it| seconds(of(it)));
+    let waited = |of: fn(&Quantiles) -> f64| match observed.wait_s.as_ref().map(of) {
+        None => "-".to_owned(),
+        // The broker's clock tells no less.
+        Some(0.0) => "< 1 ms".to_owned(),
+        Some(wait_s) => seconds(wait_s),
+    };
     let mut rows = vec![
         vec!["utilisation".to_owned(), percent(observed.utilisation), predicted(|it| percent(it.utilisation))],
         vec![
