@@ -1,8 +1,13 @@
 //! The bytes of records, fixed for ever, and what happens to other bytes.
 
 use antiphon_engine::InboxKey;
-use antiphon_engine::{Kind, Limits, Now, Progress, Record, Replay, Submitted, Ties};
-use antiphon_protocol::{CallId, Callback, CallbackOn, CallerId, Epoch, IncarnationId, Key, LeaseTag, Name, Route};
+use antiphon_engine::{
+    Emitted, Kind, Limits, Now, Progress, Record, Replay, Scheduled, Submitted, Subscribed, Ticked, Ties,
+};
+use antiphon_protocol::{
+    CallId, Callback, CallbackOn, CallerId, Epoch, IncarnationId, Key, LeaseTag, Misfire, Name, Overlap, Pattern,
+    Recurrence, Route,
+};
 use proptest::prelude::*;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -161,10 +166,91 @@ fn kinds_keep_their_numbers() {
         Kind::Joined,
         Kind::Sealed,
         Kind::Configured,
+        Kind::Emitted,
+        Kind::Distributed,
+        Kind::Subscribed,
+        Kind::Unsubscribed,
+        Kind::Scheduled,
+        Kind::Ticked,
         Kind::LaneJoined,
         Kind::Stopped,
     ];
-    assert_eq!(kinds.map(|kind| kind as u8), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25]);
+    let numbers: Vec<u8> = (1..=15).chain(17..=22).chain(24..=25).collect();
+    assert_eq!(kinds.map(|kind| kind as u8).as_slice(), numbers);
+}
+
+/// The bytes of a route that says nothing but its procedure, as they stand in other records.
+fn plain_route(procedure: &'static str) -> Vec<u8> {
+    let subscribed = Subscribed {
+        id: CallId::from_bytes([9; 16]),
+        number: 0,
+        ended: 0,
+        name: Name::from_static("n"),
+        pattern: Pattern::new("a").expect("a pattern"),
+        route: Route::new(Name::from_static(procedure)),
+    };
+    // Two numbers, a name and a pattern of a letter each.
+    head(&Record::Subscribed(Cow::Owned(subscribed))).split_off(8 + 8 + 3 + 3)
+}
+
+#[test]
+fn the_records_of_events_have_these_bytes() {
+    let id = CallId::from_bytes([9; 16]);
+    let emitted = Emitted { id, topic: Name::from_static("a.b"), number: 1, cursor: 2, emitted_ms: 3, bytes: 4 };
+    let record = Record::Emitted(Cow::Owned(emitted));
+    let numbers: Vec<u8> = [1_u64, 2, 3].iter().flat_map(|number| number.to_le_bytes()).collect();
+    let expected = [&numbers[..], &[4, 0, 0, 0], &[3, 0], b"a.b"].concat();
+    assert_eq!((head(&record), record.kind() as u8, record.key()), (expected, 17, [9; 16]));
+    let record = Record::Distributed { id, cursor: 7 };
+    assert_eq!((head(&record), record.kind() as u8, record.key()), (7_u64.to_le_bytes().to_vec(), 18, [9; 16]));
+    let subscribed = Subscribed {
+        id,
+        number: 5,
+        ended: 6,
+        name: Name::from_static("sub"),
+        pattern: Pattern::new("a.>").expect("a pattern"),
+        route: Route::new(Name::from_static("p.q")),
+    };
+    let record = Record::Subscribed(Cow::Owned(subscribed));
+    let numbers: Vec<u8> = [5_u64, 6].iter().flat_map(|number| number.to_le_bytes()).collect();
+    // The route as in a submitted call: flags, its procedure, its class, its attempts.
+    let expected = [&numbers[..], &[3, 0], b"sub", &[3, 0], b"a.>", &[0, 3, 0], b"p.q", &[4, 3, 0]].concat();
+    assert_eq!((head(&record), record.kind() as u8, record.key()), (expected, 19, [9; 16]));
+    let record = Record::Unsubscribed { id, at: 8 };
+    assert_eq!((head(&record), record.kind() as u8, record.key()), (8_u64.to_le_bytes().to_vec(), 20, [9; 16]));
+}
+
+#[test]
+fn the_records_of_schedules_have_these_bytes() {
+    let id = CallId::from_bytes([9; 16]);
+    let ticked = Ticked { cursor_ms: 1, last_ms: 2, queued_ms: 3, paused: true };
+    let progress: Vec<u8> = [1_u64, 2, 3].iter().flat_map(|number| number.to_le_bytes()).chain([1]).collect();
+    let record = Record::Ticked { id, ticked };
+    assert_eq!((head(&record), record.kind() as u8, record.key()), (progress.clone(), 22, [9; 16]));
+    let every = [&[1][..], &60_000_u64.to_le_bytes()].concat();
+    let cron = [&[2][..], &[9, 0], b"0 9 * * *", &[3, 0], b"UTC"].concat();
+    let cases = [
+        (Recurrence::Every(60_000), every, Misfire::Once, 0_u16),
+        (Recurrence::Cron { expression: "0 9 * * *".into(), zone: "UTC".into() }, cron, Misfire::Skip, u16::MAX),
+    ];
+    for (recurrence, written, misfire, number) in cases {
+        let scheduled = Scheduled {
+            id,
+            name: Name::from_static("s"),
+            recurrence,
+            overlap: Overlap::Queue,
+            misfire,
+            arguments: (4, 5),
+            added_ms: 6,
+            ticked,
+            route: Route::new(Name::from_static("p.q")),
+        };
+        let record = Record::Scheduled(Cow::Owned(scheduled));
+        let rest = [&[3][..], &number.to_le_bytes(), &4_u32.to_le_bytes(), &5_u64.to_le_bytes()].concat();
+        let added = 6_u64.to_le_bytes();
+        let expected = [&[1, 0][..], b"s", &written, &rest, &added, &progress, &plain_route("p.q")].concat();
+        assert_eq!((head(&record), record.kind() as u8, record.key()), (expected, 21, [9; 16]));
+    }
 }
 
 proptest! {
