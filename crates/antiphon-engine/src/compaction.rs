@@ -4,8 +4,9 @@ use crate::Engine;
 use crate::call::{COLD, DURABLE, NONE};
 use crate::effect::{Body, Effects, Handle, Role, Urgency};
 use crate::inbox::InboxKey;
+use crate::kind::Kind;
 use crate::planted::planted;
-use crate::record::{Kind, Record};
+use crate::record::Record;
 use alloc::borrow::Cow;
 use antiphon_protocol::{CallId, State};
 

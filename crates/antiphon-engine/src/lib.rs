@@ -27,6 +27,7 @@ mod forgotten;
 mod grant;
 mod group;
 mod inbox;
+mod kind;
 mod lane;
 mod lease;
 mod limits;
@@ -64,8 +65,9 @@ pub use effect::{
 };
 pub use event::Emitted;
 pub use inbox::InboxKey;
+pub use kind::Kind;
 pub use limits::{Classes, Limits, Order};
-pub use record::{Kind, Progress, Record, Settled, Submitted};
+pub use record::{Progress, Record, Settled, Submitted};
 pub use recurring::{Scheduled, Ticked};
 pub use replay::Replay;
 pub use report::End;

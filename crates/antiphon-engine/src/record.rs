@@ -7,6 +7,7 @@ use crate::call::Attempt;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::event::Emitted;
 use crate::inbox::InboxKey;
+use crate::kind::Kind;
 use crate::recurring::{Scheduled, Ticked};
 use crate::route_codec::{LastRoute, decode_callbacks, encode_callbacks, encode_route};
 use crate::subscription::Subscribed;
@@ -17,89 +18,6 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use antiphon_protocol::{CallId, Callback, Epoch, IncarnationId, Key, LeaseTag, Name, Route, Settings, State, Tag};
-
-/// The number of a record's kind, as the journal keeps it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Kind {
-    /// [`Record::Started`]
-    Started = 1,
-    /// [`Record::Submitted`]
-    Submitted = 2,
-    /// [`Record::Leased`]
-    Leased = 3,
-    /// [`Record::Returned`]
-    Returned = 4,
-    /// [`Record::Settled`]
-    Settled = 5,
-    /// [`Record::Acknowledged`]
-    Acknowledged = 6,
-    /// [`Record::InboxOpened`]
-    InboxOpened = 7,
-    /// [`Record::Forgotten`]
-    Forgotten = 8,
-    /// [`Record::InboxRemoved`]
-    InboxRemoved = 9,
-    /// [`Record::Horizon`]
-    Horizon = 10,
-    /// [`Record::Entombed`]
-    Entombed = 11,
-    /// [`Record::CallbackAdded`]
-    CallbackAdded = 12,
-    /// [`Record::Joined`]
-    Joined = 13,
-    /// [`Record::Sealed`]
-    Sealed = 14,
-    /// [`Record::Emitted`]
-    Emitted = 17,
-    /// [`Record::Distributed`]
-    Distributed = 18,
-    /// [`Record::Subscribed`]
-    Subscribed = 19,
-    /// [`Record::Unsubscribed`]
-    Unsubscribed = 20,
-    /// [`Record::Scheduled`]
-    Scheduled = 21,
-    /// [`Record::Ticked`]
-    Ticked = 22,
-    /// [`Record::Configured`]
-    Configured = 15,
-    /// [`Record::LaneJoined`]
-    LaneJoined = 24,
-    /// [`Record::Stopped`]
-    Stopped = 25,
-}
-
-impl Kind {
-    pub(crate) const fn from_number(number: u8) -> Option<Self> {
-        Some(match number {
-            1 => Self::Started,
-            2 => Self::Submitted,
-            3 => Self::Leased,
-            4 => Self::Returned,
-            5 => Self::Settled,
-            6 => Self::Acknowledged,
-            7 => Self::InboxOpened,
-            8 => Self::Forgotten,
-            9 => Self::InboxRemoved,
-            10 => Self::Horizon,
-            11 => Self::Entombed,
-            12 => Self::CallbackAdded,
-            13 => Self::Joined,
-            14 => Self::Sealed,
-            17 => Self::Emitted,
-            18 => Self::Distributed,
-            19 => Self::Subscribed,
-            20 => Self::Unsubscribed,
-            21 => Self::Scheduled,
-            22 => Self::Ticked,
-            15 => Self::Configured,
-            24 => Self::LaneJoined,
-            25 => Self::Stopped,
-            _ => return None,
-        })
-    }
-}
 
 /// A fact.
 #[derive(Clone, Debug, PartialEq)]

@@ -169,85 +169,6 @@ fn a_lease_its_worker_does_not_know_of_is_given_back_without_blame() {
 }
 
 #[test]
-fn a_call_that_kills_its_worker_three_times_alone_is_dead() {
-    check(
-        "caller c
-           worker w
-           submit a idempotent
-           close w
-           worker x
-           close x
-           worker y
-           close y",
-        expect![[r#"
-            caller c
-            worker w
-                w: open, keeps 0
-            submit a idempotent
-                record Submitted Shared
-                w: run a, attempt 1, token 1.1
-            close w
-                record Returned Now
-            worker x
-                record Leased Now
-                x: open, keeps 0
-                x: run a, attempt 2, token 1.2  (once recorded)
-            close x
-                record Returned Now
-            worker y
-                record Leased Now
-                y: open, keeps 0
-                y: run a, attempt 3, token 1.3  (once recorded)
-            close y
-                record Settled Now
-                c: a dead after 3, LostLeases [tag 7]  (once recorded)
-        "#]],
-    );
-}
-
-#[test]
-fn a_neighbour_of_a_poison_call_is_not_blamed() {
-    check(
-        "caller c
-           worker w slots=2
-           submit poison idempotent
-           submit good idempotent
-           close w
-           worker x slots=2
-           ok poison
-           ok good",
-        expect![[r#"
-            caller c
-            worker w slots=2
-                w: open, keeps 0
-            submit poison idempotent
-                record Submitted Shared
-                w: run poison, attempt 1, token 1.1
-            submit good idempotent
-                record Submitted Shared
-                w: run good, attempt 1, token 1.2
-            close w
-                record Returned Now
-                record Returned Now
-            worker x slots=2
-                record Leased Now
-                x: open, keeps 0
-                x: run poison, attempt 2, token 1.3  (once recorded)
-            ok poison
-                record Settled Now
-                record Leased Now
-                c: poison succeeded after 2 [tag 7]  (once recorded)
-                x: settled poison  (once recorded)
-                x: run good, attempt 2, token 1.4  (once recorded)
-            ok good
-                record Settled Now
-                c: good succeeded after 2 [tag 7]  (once recorded)
-                x: settled good  (once recorded)
-        "#]],
-    );
-}
-
-#[test]
 fn an_at_most_once_call_whose_lease_is_lost_is_dead_and_may_have_run() {
     check(
         "caller c
@@ -350,41 +271,6 @@ fn a_newer_session_of_a_worker_fences_the_older() {
 }
 
 #[test]
-fn a_suspect_goes_to_a_worker_that_runs_none_however_few_slots_it_has() {
-    check(
-        "caller c
-           worker w slots=2
-           submit a idempotent
-           submit b idempotent
-           worker x slots=9
-           worker y slots=1
-           close w",
-        expect![[r#"
-            caller c
-            worker w slots=2
-                w: open, keeps 0
-            submit a idempotent
-                record Submitted Shared
-                w: run a, attempt 1, token 1.1
-            submit b idempotent
-                record Submitted Shared
-                w: run b, attempt 1, token 1.2
-            worker x slots=9
-                x: open, keeps 0
-            worker y slots=1
-                y: open, keeps 0
-            close w
-                record Returned Now
-                record Returned Now
-                record Leased Now
-                record Leased Now
-                x: run a, attempt 2, token 1.3  (once recorded)
-                y: run b, attempt 2, token 1.4  (once recorded)
-        "#]],
-    );
-}
-
-#[test]
 fn a_cancelled_call_keeps_its_slot_until_it_stops_even_when_its_caller_has_the_outcome() {
     check(
         "caller c
@@ -444,55 +330,6 @@ fn a_worker_that_was_away_when_its_call_was_cancelled_is_told_when_it_is_back() 
 }
 
 #[test]
-fn a_worker_that_comes_back_with_a_call_has_not_died_of_it() {
-    check(
-        "caller c
-           worker w
-           submit a idempotent
-           close w
-           worker w
-           close w
-           worker w
-           close w
-           worker w
-           close w
-           worker w",
-        expect![[r#"
-            caller c
-            worker w
-                w: open, keeps 0
-            submit a idempotent
-                record Submitted Shared
-                w: run a, attempt 1, token 1.1
-            close w
-                record Returned Now
-            worker w
-                record Leased Now
-                w: open, keeps 0
-                w: run a, attempt 2, token 1.2  (once recorded)
-            close w
-                record Returned Now
-            worker w
-                record Leased Now
-                w: open, keeps 0
-                w: run a, attempt 3, token 1.3  (once recorded)
-            close w
-                record Returned Now
-            worker w
-                record Leased Now
-                w: open, keeps 0
-                w: run a, attempt 4, token 1.4  (once recorded)
-            close w
-                record Returned Now
-            worker w
-                record Leased Now
-                w: open, keeps 0
-                w: run a, attempt 5, token 1.5  (once recorded)
-        "#]],
-    );
-}
-
-#[test]
 fn a_keyed_call_of_a_worker_that_goes_waits_for_the_end_of_its_lease() {
     check(
         "caller c
@@ -516,42 +353,6 @@ fn a_keyed_call_of_a_worker_that_goes_waits_for_the_end_of_its_lease() {
                 record Returned Now
                 record Leased Now
                 x: run a, attempt 2, token 1.2  (once recorded)
-        "#]],
-    );
-}
-
-#[test]
-fn a_suspect_that_survives_a_restart_is_still_the_only_one_its_worker_runs() {
-    check(
-        "caller c
-           worker w slots=2
-           submit a idempotent
-           submit b idempotent
-           close w
-           worker x slots=2
-           restart
-           worker x slots=2",
-        expect![[r#"
-            caller c
-            worker w slots=2
-                w: open, keeps 0
-            submit a idempotent
-                record Submitted Shared
-                w: run a, attempt 1, token 1.1
-            submit b idempotent
-                record Submitted Shared
-                w: run b, attempt 1, token 1.2
-            close w
-                record Returned Now
-                record Returned Now
-            worker x slots=2
-                record Leased Now
-                x: open, keeps 0
-                x: run a, attempt 2, token 1.3  (once recorded)
-            restart
-                record Started Now
-            worker x slots=2
-                x: open, keeps 1
         "#]],
     );
 }

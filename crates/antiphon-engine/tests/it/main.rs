@@ -4,6 +4,7 @@
 mod budget;
 mod callbacks;
 mod calls;
+mod children;
 mod combinations;
 mod door;
 mod events;
@@ -31,3 +32,4 @@ mod rules_of_ties;
 mod schemas;
 mod script;
 mod shares;
+mod suspects;
