@@ -2,6 +2,7 @@
 
 use crate::ending::{Ending, REFUSED};
 use crate::foreign;
+use antiphon::Antiphon;
 use antiphon_broker::{Broker, Caller, Capabilities, Event, Inbox, Questions, Sink, Support, Worker};
 use antiphon_embedded::{Embedded, EmbeddedOptions};
 use antiphon_protocol::{Answer, CallId, CallerId, Failure, Offer, ProcedureStatus, Query, defaults};
@@ -105,6 +106,11 @@ impl Connection {
     /// Opens a worker whose events go to `sink`.
     pub async fn worker_into(&self, offer: Offer, sink: Arc<dyn Sink>) -> Result<Box<dyn Worker>, Ending> {
         Ok(self.broker.open_worker(offer, sink).await?)
+    }
+
+    /// The same connection, as programs have it.
+    pub fn antiphon(&self) -> Antiphon {
+        Antiphon::from_broker(Arc::clone(&self.broker))
     }
 
     /// Sends what was handed over and says goodbye.

@@ -2,15 +2,17 @@
 
 use crate::callback::Callbacks;
 use crate::connection::{Connection, new_call_id, unexpected};
-use crate::ending::{Ending, NOT_KNOWN, REFUSED, UNREACHABLE};
-use crate::output::{Format, Output, Row};
+use crate::ending::{Ending, INTERRUPTED, NOT_KNOWN, REFUSED, UNREACHABLE};
+use crate::output::{Color, Format, Output, Row};
+use crate::stop::Stops;
 use crate::{input, result};
 use antiphon_broker::{Event, Submission, Wants};
 use antiphon_protocol::{
-    Answer, CallId, Code, Durability, Group as Policy, GroupKind, GroupStatus, Key, Keys, Name, Payload, Query, Route,
+    Answer, CallId, Code, Durability, Failure, Group as Policy, GroupKind, GroupStatus, Key, Keys, Name, Payload,
+    Query, Route,
 };
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +27,9 @@ pub enum Group {
     Seal(Which),
     /// Print where a group and its children stand
     Status(Which),
+    /// Print how the children of a group end, as they do, a JSON value a line, those included that are added meanwhile;
+    /// ends when the group is sealed and all have settled, or with Ctrl-C
+    Follow(Which),
     /// Print the outcome of a group: the list of how its children ended
     Result(result::ResultOf),
 }
@@ -100,6 +105,7 @@ pub async fn run(arguments: Group, url: Option<&str>, output: &Output) -> Result
             }
             Ok(())
         }
+        Group::Follow(Which { id }) => follow(&Connection::open(url).await?, id).await,
         Group::Status(Which { id }) => status(&Connection::open(url).await?, id, output).await,
     }
 }
@@ -154,8 +160,25 @@ async fn open(arguments: Open, url: Option<&str>, output: &Output) -> Result<(),
     Err(Ending::failed("the connection ended"))
 }
 
+async fn follow(connection: &Connection, id: CallId) -> Result<(), Ending> {
+    let mut stops = Stops::new()?;
+    let mut outcomes = connection.antiphon().attach_group::<Value, Failure>(id).outcomes();
+    loop {
+        let next = tokio::select! {
+            next = outcomes.next() => next,
+            () = stops.next() => return Err(Ending::new(INTERRUPTED, "interrupted: the group goes on")),
+        };
+        match next {
+            // One a line, whatever the format: they come as long as there are children.
+            Some(Ok(child)) => Output::new(Format::Jsonl, Color::Never).json(&child)?,
+            Some(Err(failure)) => return Err(Ending::refused(&failure)),
+            None => return Ok(()),
+        }
+    }
+}
+
 async fn page(connection: &Connection, id: CallId, from: u32) -> Result<GroupStatus, Ending> {
-    match connection.ask(Query::Group { id, from, limit: 0 }).await? {
+    match connection.ask(Query::Group { id, from, limit: 0, wait_ms: 0 }).await? {
         Answer::Group(status) => Ok(status),
         Answer::Refused { code: Code::NotFound, message } => Err(Ending::new(NOT_KNOWN, message)),
         other => Err(unexpected(&other)),

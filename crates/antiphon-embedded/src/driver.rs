@@ -484,15 +484,12 @@ impl Driver {
     }
 
     fn next_wake(&self) -> Option<Duration> {
-        if self.sweep.is_some()
-            || self.watches.are_behind()
-            || self.questions.iter().any(|question| matches!(question, Question::List { .. } | Question::Bulk { .. }))
-        {
+        if self.sweep.is_some() || self.watches.are_behind() {
             return Some(Duration::ZERO);
         }
         let due = self.engine.next_wake();
         let due = due.map(|due_ms| Duration::from_millis(due_ms.saturating_sub(self.now.monotonic_ms)));
-        due.into_iter().chain(self.timetable.next_wake(self.now)).min()
+        due.into_iter().chain(self.timetable.next_wake(self.now)).chain(self.question_due(self.now.monotonic_ms)).min()
     }
 }
 

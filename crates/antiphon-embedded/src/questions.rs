@@ -9,20 +9,24 @@ use antiphon_broker::OpenError;
 use antiphon_engine::{Command, Engine, Gate, Now, Refusal};
 use antiphon_journal::{Generation, Reserve};
 use antiphon_protocol::{
-    Answer, BULK_CALLS_MAX, BrokerStatus, Bulk, CallFilter, CallId, CallStatus, Callback, Code, Failure, Knowledge,
-    Name, Query, Setting, Settings, Start,
+    Answer, BULK_CALLS_MAX, BrokerStatus, Bulk, CallFilter, CallId, CallStatus, Callback, Code, Failure,
+    GROUP_WAIT_MS_MAX, Knowledge, Name, Query, Setting, Settings, Start,
 };
+use std::time::Duration;
 
 /// Children of a group in one answer.
 const CHILDREN_MAX: u32 = 1_000;
+/// Questions that wait for children of groups: each is looked at with every pump.
+const WAITING_FOR_CHILDREN_MAX: usize = 64;
 /// Calls looked at per pump for a list: about a millisecond.
 pub(crate) const CALLS_A_PUMP: u32 = 20_000;
 
-/// A question that waits: for its list to be complete, or for the fsync of what its answer says.
+/// A question that waits: for its list to be complete, for the fsync of what its answer says, or for a child of a group.
 pub(crate) enum Question {
     List { ticket: u64, filter: CallFilter, cursor: u32, found: Vec<CallStatus> },
     Bulk { ticket: u64, bulk: Bulk, cursor: u32, found: Vec<CallStatus> },
     Answered { ticket: u64, answer: Answer, gate: u64 },
+    Children { ticket: u64, group: CallId, from: u32, limit: u32, until_ms: u64 },
 }
 
 impl Driver {
@@ -40,6 +44,15 @@ impl Driver {
             self.questions.push_back(Question::Bulk { ticket, bulk, cursor, found: Vec::new() });
             return;
         }
+        if let Query::Group { id, from, limit, wait_ms } = query
+            && wait_ms > 0
+            && self.waits_for_children(id, from)
+            && self.waiting_for_children() < WAITING_FOR_CHILDREN_MAX
+        {
+            let until_ms = self.now().monotonic_ms + u64::from(wait_ms.min(GROUP_WAIT_MS_MAX));
+            self.questions.push_back(Question::Children { ticket, group: id, from, limit, until_ms });
+            return;
+        }
         // Whatever is said of a durable call waits for that call's last record; the newest is not older.
         let (gate, answer) = match query {
             Query::Status(id) => (self.engine.gate_of_answer(id), Answer::Status(self.engine.knowledge(id))),
@@ -54,7 +67,7 @@ impl Driver {
             Query::Revive { dead, id } => (Gate::Recorded, self.revive(dead, id)),
             Query::Purge(id) => (Gate::Recorded, self.purge(id)),
             Query::AddCallback { call, callback } => self.add_callback(call, &callback),
-            Query::Group { id, from, limit } => (self.engine.gate_of_answer(id), self.group(id, from, limit)),
+            Query::Group { id, from, limit, .. } => (self.engine.gate_of_answer(id), self.group(id, from, limit)),
             Query::Seal(id) => {
                 let sealed = self.with(Generation::Young, None, |engine, now, output| engine.seal(now, id, output));
                 told(sealed.map(|gate| (gate, Answer::Sealed)))
@@ -102,8 +115,32 @@ impl Driver {
         }
     }
 
+    /// Whether a group has no child from this place on, and may get one.
+    fn waits_for_children(&self, id: CallId, from: u32) -> bool {
+        self.engine.group(id, from, 1).is_some_and(|group| !group.sealed && group.counts.children <= from)
+    }
+
+    fn waiting_for_children(&self) -> usize {
+        self.questions.iter().filter(|question| matches!(question, Question::Children { .. })).count()
+    }
+
+    /// When the first of the questions is to be looked at again, if no record and no command comes before.
+    pub(crate) fn question_due(&self, now_ms: u64) -> Option<Duration> {
+        let durable = self.durable();
+        let due = |question: &Question| match question {
+            Question::List { .. } | Question::Bulk { .. } => Some(Duration::ZERO),
+            Question::Answered { gate, .. } => (*gate <= durable).then_some(Duration::ZERO),
+            Question::Children { until_ms, .. } => Some(Duration::from_millis(until_ms.saturating_sub(now_ms))),
+        };
+        self.questions.iter().filter_map(due).min()
+    }
+
+    fn durable(&self) -> u64 {
+        self.journal.as_ref().map_or(u64::MAX, |journal| journal.durable().as_u64())
+    }
+
     pub(crate) fn answer_questions(&mut self, outlet: &mut dyn Outlet) {
-        let durable = self.journal.as_ref().map_or(u64::MAX, |journal| journal.durable().as_u64());
+        let (durable, now_ms) = (self.durable(), self.now().monotonic_ms);
         for _ in 0..self.questions.len() {
             match self.questions.pop_front() {
                 Some(Question::Answered { ticket, answer, gate }) if gate <= durable => outlet.answer(ticket, answer),
@@ -120,6 +157,11 @@ impl Driver {
                     let next = self.look_in_bulk(ticket, bulk, cursor, found);
                     self.questions.push_back(next);
                 }
+                Some(Question::Children { ticket, group, from, limit, until_ms })
+                    if now_ms >= until_ms || !self.waits_for_children(group, from) =>
+                {
+                    self.ask(Query::Group { id: group, from, limit, wait_ms: 0 }, ticket);
+                }
                 Some(waiting) => self.questions.push_back(waiting),
                 None => return,
             }
@@ -130,8 +172,10 @@ impl Driver {
     pub(crate) fn refuse_questions(&mut self, outlet: &mut dyn Outlet) {
         let Some(Failure { code, message, .. }) = self.poisoned.clone() else { return };
         for question in self.questions.drain(..) {
-            let (Question::List { ticket, .. } | Question::Bulk { ticket, .. } | Question::Answered { ticket, .. }) =
-                question;
+            let (Question::List { ticket, .. }
+            | Question::Bulk { ticket, .. }
+            | Question::Answered { ticket, .. }
+            | Question::Children { ticket, .. }) = question;
             outlet.answer(ticket, Answer::Refused { code, message: message.clone() });
         }
     }

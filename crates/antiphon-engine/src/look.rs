@@ -70,7 +70,8 @@ impl Engine {
         let group = self.routes.get(call.route).route.group?;
         let children = self.groups.get(&index).filter(|_| !call.state.is_settled());
         let members = children.map_or(&[][..], |children| children.members.as_slice());
-        let page = (0..).zip(members).skip(from as usize).take(limit as usize);
+        let rest = members.get(from as usize..).unwrap_or_default();
+        let page = (from..).zip(rest).take(limit as usize);
         let child = |(place, member): (u32, &u32)| {
             let call = self.calls.slot(*member)?;
             let procedure = self.routes.get(call.route).route.procedure.clone();

@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// A question to the broker. Questions change nothing, but for the last four.
+/// A question to the broker. Questions change nothing, but for those that say so.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Query {
@@ -53,6 +53,10 @@ pub enum Query {
         from: u32,
         /// At most this many; 0 is 1,000.
         limit: u32,
+        /// While there is none and there may be one yet, how long to wait for one, in milliseconds; at most
+        /// [`GROUP_WAIT_MS_MAX`]. A broker that many wait for answers at once.
+        #[serde(default)]
+        wait_ms: u32,
     },
     /// A group gets no more children; again it changes nothing.
     Seal(CallId),
@@ -95,6 +99,9 @@ pub enum Query {
         after: Option<Name>,
     },
 }
+
+/// How long a question about a group waits for a child at most: shorter than what a connection may be silent for.
+pub const GROUP_WAIT_MS_MAX: u32 = 10_000;
 
 /// How many subscriptions one answer lists.
 pub const SUBSCRIPTIONS_MAX: usize = 1_000;

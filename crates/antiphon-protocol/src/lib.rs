@@ -36,7 +36,8 @@ pub use group::{Group, GroupCounts, GroupKind};
 pub use id::{CallId, CallerId, Epoch, IncarnationId, LeaseTag, ParseCallIdError, Tag};
 pub use inspect::{
     Answer, AttemptRecord, BrokerStatus, CallFilter, CallStatus, CallbackStatus, CancelAnswer, ChildStatus,
-    GroupStatus, Knowledge, Measured, ProcedureStatus, Quantiles, Query, SUBSCRIPTIONS_MAX, WorkerStatus,
+    GROUP_WAIT_MS_MAX, GroupStatus, Knowledge, Measured, ProcedureStatus, Quantiles, Query, SUBSCRIPTIONS_MAX,
+    WorkerStatus,
 };
 pub use name::{Key, NAME_BYTES_MAX, Name, NameError};
 pub use offer::{HeldLease, Offer, OfferedProcedure, Schema, SchemaParameter};

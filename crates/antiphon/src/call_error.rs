@@ -1,6 +1,7 @@
 //! What a caller gets in place of a value, and whether the procedure may have run.
 
 use crate::ProcedureError;
+use crate::encoding::EncodingError;
 use crate::procedure::Reading;
 use antiphon_protocol::{CallId, Code, Failure, Outcome, State};
 use std::fmt;
@@ -144,7 +145,7 @@ impl SettledCall {
         let failure = match self.outcome {
             Outcome::Reply(payload) => match (reading.value)(&payload) {
                 Ok(value) => return Ok(value),
-                Err(error) => Failure::new(Code::Internal, format!("the value cannot be read: {error}")).may_have_run(),
+                Err(error) => unreadable(&error),
             },
             Outcome::Failure(failure) if self.state == State::Failed => match (reading.error)(failure) {
                 Ok(error) => return Err(CallError::Failed(error)),
@@ -154,6 +155,11 @@ impl SettledCall {
         };
         Err(CallError::Settled(CallFailure::new(self.id, failure)))
     }
+}
+
+/// The procedure ran, and its value is not of the type asked for.
+pub(crate) fn unreadable(error: &EncodingError) -> Failure {
+    Failure::new(Code::Internal, format!("the value cannot be read: {error}")).may_have_run()
 }
 
 /// How a call ended for its caller.

@@ -1,9 +1,9 @@
 //! How a call ended, as callbacks and the outcomes of groups tell it.
 
-use crate::call_error::CallFailure;
+use crate::call_error::{CallFailure, SettledCall, unreadable};
 use crate::{CallError, ProcedureError};
-use antiphon_protocol::{CallId, Code, Failure, Name, Payload, State};
-use serde::de::Error as _;
+use antiphon_protocol::{CallId, Code, Failure, Name, Outcome, Payload, State};
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::marker::PhantomData;
@@ -27,6 +27,24 @@ pub struct CallOutcome<V, E = Failure> {
 }
 
 impl<V, E> CallOutcome<V, E> {
+    /// That of a call that was waited for; a value that is no `V` is a failure.
+    pub(crate) fn of(settled: SettledCall, procedure: Name) -> Self
+    where
+        V: DeserializeOwned,
+    {
+        let SettledCall { id, state, attempts, outcome } = settled;
+        let outcome = Some(match outcome {
+            Outcome::Reply(payload) => crate::encoding::decode(&payload).map_err(|error| unreadable(&error)),
+            Outcome::Failure(failure) => Err(failure),
+        });
+        Self { id, procedure, state, attempts, outcome, error: PhantomData }
+    }
+
+    /// Whether it is the whole: of a call that had not settled, or whose value was too large to be told, it is not.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.outcome.is_some()
+    }
+
     /// The value, if it succeeded; `None` also when the value was too large to be told: read it by its id.
     #[must_use]
     pub const fn value(&self) -> Option<&V> {

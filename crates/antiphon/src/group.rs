@@ -192,7 +192,7 @@ impl<V, E> GroupBuilder<V, E> {
 /// An open group. Dropping it neither seals nor cancels it.
 #[must_use = "a group that nobody seals expires"]
 pub struct Group<V, E> {
-    antiphon: Antiphon,
+    pub(crate) antiphon: Antiphon,
     id: CallId,
     call: SubmittedCall<Vec<CallOutcome<V, E>>, GroupFailed<V, E>>,
 }
@@ -234,14 +234,14 @@ impl<V, E> Group<V, E> {
     }
 
     async fn page(&self, from: u32) -> Result<GroupStatus, Failure> {
-        match self.antiphon.inspect().ask(Query::Group { id: self.id, from, limit: 0 }).await? {
+        match self.antiphon.inspect().ask(Query::Group { id: self.id, from, limit: 0, wait_ms: 0 }).await? {
             Answer::Group(status) => Ok(status),
             other => Err(crate::inspection::unexpected(&other)),
         }
     }
 
-    /// The children there are now, as they settle; the place of each is its place in the group. Those added later are
-    /// not among them.
+    /// The children there are now, as they settle, with their types; the place of each is its place in the group. Those
+    /// added later are not among them, but come from [`Group::outcomes`].
     ///
     /// # Errors
     /// As [`Group::status`].
@@ -269,6 +269,10 @@ impl<V, E> Group<V, E> {
     /// Awaiting `group.seal()` seals and waits.
     pub fn seal(self) -> Sealing<V, E> {
         Sealing { group: self }
+    }
+
+    pub(crate) fn into_call(self) -> SubmittedCall<Vec<CallOutcome<V, E>>, GroupFailed<V, E>> {
+        self.call
     }
 
     /// Waits for the outcome without sealing it.

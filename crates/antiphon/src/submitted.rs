@@ -170,7 +170,7 @@ impl<V, E> SubmittedCall<V, E> {
         }
     }
 
-    fn poll_ending(&mut self, context: &Context<'_>) -> Poll<Ending> {
+    pub(crate) fn poll_ending(&mut self, context: &Context<'_>) -> Poll<Ending> {
         let tag = self.tag.expect("a call was polled after it had ended");
         let ending = self.session.poll_ending(tag, context);
         if let Poll::Ready(ending) = &ending {

@@ -67,19 +67,10 @@ pub struct FirstFailure<V, E> {
 
 /// Gives calls as they complete.
 pub fn as_completed<V, E>(calls: impl IntoIterator<Item = SubmittedCall<V, E>>) -> AsCompleted<V, E> {
-    let woken = Arc::new(Woken::default());
-    let entries: Vec<_> = calls
-        .into_iter()
-        .enumerate()
-        .map(|(place, call)| {
-            let waker = Waker::from(Arc::new(Place { place, woken: Arc::clone(&woken) }));
-            Some((call, waker))
-        })
-        .collect();
+    let mut completing = AsCompleted { calls: Vec::new(), woken: Arc::default(), left: 0 };
     // Each is polled once to leave its waker.
-    woken.lock().ready.extend(0..entries.len());
-    let left = entries.len();
-    AsCompleted { calls: entries, woken, left }
+    calls.into_iter().for_each(|call| completing.push(call));
+    completing
 }
 
 /// A call's place among many, counted from 0, and its result.
@@ -99,6 +90,24 @@ impl<V, E> AsCompleted<V, E> {
     }
 
     fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<Completed<V, E>>> {
+        self.poll_each(context, |call, context| Pin::new(call).poll(context))
+    }
+
+    /// One more; its place is behind those there are.
+    pub(crate) fn push(&mut self, call: SubmittedCall<V, E>) {
+        let place = self.calls.len();
+        let waker = Waker::from(Arc::new(Place { place, woken: Arc::clone(&self.woken) }));
+        self.calls.push(Some((call, waker)));
+        self.woken.lock().ready.push_back(place);
+        self.left += 1;
+    }
+
+    /// Looks at each call that woke, until one has completed.
+    pub(crate) fn poll_each<T>(
+        &mut self,
+        context: &Context<'_>,
+        mut poll: impl FnMut(&mut SubmittedCall<V, E>, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<Option<(usize, T)>> {
         if self.left == 0 {
             return Poll::Ready(None);
         }
@@ -108,7 +117,7 @@ impl<V, E> AsCompleted<V, E> {
             let Some(place) = self.woken.lock().ready.pop_front() else { return Poll::Pending };
             let Some(entry) = self.calls.get_mut(place) else { continue };
             let Some((call, waker)) = entry else { continue };
-            if let Poll::Ready(result) = Pin::new(call).poll(&mut Context::from_waker(waker)) {
+            if let Poll::Ready(result) = poll(call, &mut Context::from_waker(waker)) {
                 *entry = None;
                 self.left -= 1;
                 return Poll::Ready(Some((place, result)));

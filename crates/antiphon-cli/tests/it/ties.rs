@@ -1,6 +1,8 @@
 //! Callbacks, chains and groups from the command line, over a broker that is killed.
 
-use crate::stage::{Broker, until};
+use crate::stage::{Broker, Process, until};
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 #[test]
 fn a_callback_a_chain_and_a_late_callback_happen_after_a_kill() {
@@ -70,5 +72,31 @@ fn a_group_collects_its_children_over_a_kill() {
     let reduced: serde_json::Value =
         serde_json::from_str(broker.run(["result", reduced, "--wait", "20s"]).ok()).unwrap();
     assert_eq!(reduced, list);
-    broker.run(["group", "seal", "0190a5c2-7b1e-7c3d-8e4f-001122334455"]).fails(5, "there is no group");
+    broker
+        .run(["group", "seal", "0190a5c2-7b1e-7c3d-8e4f-001122334455"])
+        .fails(5, "there is no group 0190a5c2-7b1e-7c3d-8e4f-001122334455\n");
+}
+
+#[test]
+fn a_group_is_followed_while_children_are_added() {
+    let broker = Broker::start();
+    let _worker = broker.worker(&["--exec", "a.b=cat", "--exec", "a.c=echo no >&2; exit 1", "--name", "w"]);
+    let group = broker.run(["group", "open", "--settled"]).ok().to_owned();
+    let mut command = broker.command(["group", "follow", &group]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut follower = Process::spawn(command);
+    let mut lines = BufReader::new(follower.0.stdout.take().unwrap()).lines();
+    let mut next = || -> serde_json::Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let call = |procedure: &str| {
+        let call = ["call", procedure, "7", "--detach", "--attempts", "1", "--group", &group];
+        broker.run(call).ok().to_owned()
+    };
+    for (procedure, state) in [("a.b", "succeeded"), ("a.c", "failed"), ("a.b", "succeeded")] {
+        let id = call(procedure);
+        let told = next();
+        assert_eq!((told["id"].as_str(), told["state"].as_str()), (Some(id.as_str()), Some(state)), "{told}");
+    }
+    broker.run(["group", "seal", &group]).ok();
+    assert_eq!(follower.ended(), Some(0));
+    broker.run(["group", "follow", "0190a5c2-7b1e-7c3d-8e4f-001122334455"]).fails(5, "there is no group");
 }

@@ -1,6 +1,9 @@
 //! Callbacks, chains, groups and map-reduce through the typed client.
 
 use antiphon::{Antiphon, CallError, CallOutcome, CallbackOn, Code, Failure, State};
+use antiphon_embedded::DriverOptions;
+use antiphon_server::{Address, Server, ServerOptions};
+use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -135,6 +138,86 @@ async fn a_group_gives_its_children_in_their_order_with_their_types() {
     drop(group.submit(math.half(7)).await.unwrap());
     drop(group.submit(math.half(8)).await.unwrap());
     assert_eq!(group.outcome().await.unwrap()[1].value(), Some(&4));
+}
+
+type Outcomes = antiphon::GroupOutcomes<u64, MathError>;
+
+async fn next(outcomes: &mut Outcomes) -> Option<(antiphon::CallId, State, Option<u64>)> {
+    let next = tokio::time::timeout(std::time::Duration::from_secs(20), outcomes.next()).await.expect("one comes");
+    next.map(|child| child.unwrap()).map(|child| (child.id, child.state, child.value().copied()))
+}
+
+/// Children are added while others have been told already, by whoever has the group's id.
+async fn outcomes_are_streamed(antiphon: &Antiphon, elsewhere: &Antiphon) {
+    let math = MathClient::new(antiphon);
+    let group = antiphon.group::<u64, MathError>().settled().open().await.unwrap();
+    let mut outcomes = group.outcomes();
+    let mut told = HashSet::new();
+    for n in 0..3_u64 {
+        let child = group.submit(math.half(n)).await.unwrap();
+        let state = if n % 2 == 0 { State::Succeeded } else { State::Failed };
+        assert_eq!(next(&mut outcomes).await, Some((child.id(), state, (n % 2 == 0).then_some(n / 2))));
+        told.insert(child.id());
+    }
+    let late = elsewhere.attach_group::<u64, MathError>(group.id());
+    // More than fit into one answer.
+    let more = late.submit_all((0..1_200).map(|n| MathClient::new(elsewhere).half(n * 2))).await;
+    let mut more: HashSet<_> = more.into_iter().map(|child| child.unwrap().id()).collect();
+    while !more.is_empty() {
+        let (id, state, _) = next(&mut outcomes).await.expect("a group that is not sealed may get more");
+        assert!(told.insert(id) && more.remove(&id) && state == State::Succeeded, "{id} is told once");
+    }
+    assert_eq!(late.seal().await.unwrap().len(), told.len());
+    assert_eq!(next(&mut outcomes).await, None);
+    // Who comes late is told of all, once, from the group's own outcome.
+    let mut again = group.outcomes();
+    while let Some((id, ..)) = next(&mut again).await {
+        assert!(told.remove(&id));
+    }
+    assert!(told.is_empty());
+}
+
+#[tokio::test]
+async fn the_outcomes_of_a_group_are_streamed_while_children_are_added() {
+    let (antiphon, _worker, _recorded) = served("memory:").await;
+    outcomes_are_streamed(&antiphon, &antiphon.clone()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_outcomes_of_a_group_are_streamed_over_tcp() {
+    let place = tempfile::tempdir().unwrap();
+    let driver = DriverOptions { directory: Some(place.path().join("data")), ..DriverOptions::default() };
+    let server = Server::new(ServerOptions::new(driver)).listen(Address::Tcp("127.0.0.1:0".to_owned()));
+    let running = server.start().unwrap();
+    let url = running.local_addresses().first().unwrap().to_string();
+    let (antiphon, worker, _recorded) = served(&url).await;
+    let elsewhere = Antiphon::connect(&url).await.unwrap();
+    outcomes_are_streamed(&antiphon, &elsewhere).await;
+    worker.stop().await.unwrap();
+    antiphon.close().await;
+    elsewhere.close().await;
+    running.stop().unwrap();
+}
+
+#[tokio::test]
+async fn the_stream_of_a_group_that_ends_early_tells_all_children_and_why_it_ended() {
+    let antiphon = Antiphon::connect("memory:").await.unwrap();
+    let group = antiphon.group::<u64, MathError>().open().await.unwrap();
+    let mut outcomes = group.outcomes();
+    let child = group.submit(MathClient::new(&antiphon).half(2)).await.unwrap();
+    let status = group.status().await.unwrap();
+    assert_eq!((status.counts.children, status.sealed), (1, false));
+    group.cancel().await.unwrap();
+    let mut ends = Vec::new();
+    while let Some(end) = outcomes.next().await {
+        ends.push(end.map(|child| (child.id, child.state)).map_err(|failure| failure.code));
+    }
+    // The child may have been cancelled before the stream heard of it; then the group's end stands for it.
+    assert_eq!(ends.last(), Some(&Err(Code::Cancelled)));
+    assert!(ends.len() == 1 || ends.first() == Some(&Ok((child.id(), State::Cancelled))), "{ends:?}");
+    let mut unknown = antiphon.attach_group::<u64, MathError>(child.id()).outcomes();
+    assert_eq!(unknown.next().await.unwrap().unwrap_err().code, Code::NotFound);
+    assert!(unknown.next().await.is_none());
 }
 
 #[tokio::test]
