@@ -2,8 +2,8 @@
 
 use crate::Harness;
 use crate::scene::{CallerSide, Scene};
-use antiphon_broker::Callbacks;
-use antiphon_protocol::{Call, Callback, CallbackOn, Code, Failure, Payload, Route, Settlement, State};
+use antiphon_broker::{AcceptedMeans, Callbacks};
+use antiphon_protocol::{Answer, Call, Callback, CallbackOn, Code, Failure, Payload, Query, Route, Settlement, State};
 
 fn called_back(scene: &Scene, on: CallbackOn) -> Call {
     let after = Route::new(scene.name("after"));
@@ -92,4 +92,69 @@ pub async fn a_callback_happens_when_its_caller_is_gone(harness: &impl Harness) 
     let after = worker.lease().await;
     assert_eq!(after.call, Callback::id(CallbackOn::Outcome, &scene.name("after"), call.id));
     worker.echo(&after).await;
+}
+
+/// A callback is a call: it is tried again, and its cause is known.
+pub async fn a_callback_is_tried_again(harness: &impl Harness) {
+    let scene = Scene::open(harness).await;
+    let (caller, worker) = (scene.caller().await, scene.worker(&["work", "after"], 4).await);
+    if is_refused(&scene, &caller).await {
+        return;
+    }
+    let call = called_back(&scene, CallbackOn::Outcome);
+    caller.accepted(&call, 1).await;
+    worker.echo(&worker.lease_of(&call).await).await;
+    let first = worker.lease().await;
+    let passing = Failure::new(Code::Unavailable, "again").retry_after_ms(1);
+    worker.settle(&first, Settlement::Retry(passing)).await;
+    let second = worker.lease().await;
+    assert_eq!((second.call, second.attempt), (first.call, 2));
+    assert_eq!(second.payload, first.payload);
+    worker.echo(&second).await;
+}
+
+/// A callback is added to a call that has settled, and is made at once; the same one again is the same call.
+pub async fn a_callback_is_added_to_a_settled_call(harness: &impl Harness) {
+    let scene = Scene::open(harness).await;
+    let (caller, worker) = (scene.caller().await, scene.worker(&["work", "after"], 4).await);
+    if is_refused(&scene, &caller).await || scene.capabilities().callbacks != Callbacks::Atomic {
+        return;
+    }
+    let call = scene.call("work", |_| {});
+    caller.accepted(&call, 1).await;
+    worker.echo(&worker.lease_of(&call).await).await;
+    caller.outcome(1).await;
+    let inspect = scene.broker.inspect().expect("who keeps callbacks with their calls can be asked of them");
+    let callback = Callback { on: CallbackOn::Success, route: Route::new(scene.name("after")) };
+    let expected = Callback::id(CallbackOn::Success, &scene.name("after"), call.id);
+    for _ in 0..2 {
+        let add = Query::AddCallback { call: call.id, callback: Box::new(callback.clone()) };
+        assert_eq!(inspect.ask(add).await, Ok(Answer::CallbackAdded(expected)));
+    }
+    let after = worker.lease().await;
+    assert_eq!(after.call, expected);
+    worker.echo(&after).await;
+    worker.round_trip().await;
+    assert!(worker.has_lease().is_none(), "one callback was added");
+}
+
+/// A callback that is promised with a durable call is kept over restarts, and happens once.
+pub async fn a_callback_survives_a_restart(harness: &impl Harness) {
+    let scene = Scene::open(harness).await;
+    let (caller, worker) = (scene.caller().await, scene.worker(&["work"], 1).await);
+    if is_refused(&scene, &caller).await || scene.capabilities().accepted == AcceptedMeans::Memory {
+        return;
+    }
+    let call = called_back(&scene, CallbackOn::Outcome);
+    caller.accepted(&call, 1).await;
+    worker.echo(&worker.lease_of(&call).await).await;
+    caller.outcome(1).await;
+    drop((caller, worker));
+    let Some(scene) = scene.restart(harness).await else { return };
+    let worker = scene.worker(&["work", "after"], 4).await;
+    let after = worker.lease().await;
+    assert_eq!(after.call, Callback::id(CallbackOn::Outcome, &scene.name("after"), call.id));
+    worker.echo(&after).await;
+    worker.round_trip().await;
+    assert!(worker.has_lease().is_none(), "it was called once");
 }

@@ -142,10 +142,19 @@ macro_rules! conformance_tests {
                 a_callback_is_called_with_the_outcome
                 a_callback_follows_the_outcomes_it_is_for
                 a_chained_procedure_is_called_with_the_value
-                a_callback_happens_when_its_caller_is_gone;
+                a_callback_happens_when_its_caller_is_gone
+                a_callback_is_tried_again
+                a_callback_is_added_to_a_settled_call
+                a_callback_survives_a_restart;
             group:
                 a_group_of_all_waits_for_its_seal_and_its_children
-                a_group_is_decided_by_as_few_children_as_it_takes;
+                a_group_is_decided_by_as_few_children_as_it_takes
+                an_empty_group_settles_when_it_is_sealed
+                a_group_that_is_not_sealed_in_time_expires
+                each_way_to_end_is_told_of_a_child
+                the_rest_of_a_decided_group_is_cancelled_if_asked_for
+                a_call_that_is_there_joins_a_group
+                a_question_for_children_waits_for_them;
             order:
                 calls_of_one_ordering_key_do_not_overlap
                 calls_of_one_concurrency_key_wait_for_each_other
@@ -162,6 +171,7 @@ macro_rules! conformance_tests {
                 following_goes_on_after_what_was_seen
                 following_a_settled_call_ends
                 the_newest_progress_is_kept
+                the_bytes_of_progress_are_bounded
                 a_further_attempt_tells_under_its_number
                 who_lost_the_lease_tells_nothing;
             event:

@@ -146,6 +146,32 @@ pub async fn the_newest_progress_is_kept(harness: &impl Harness) {
     worker.echo(&lease).await;
 }
 
+/// However large what is told, only so many bytes of it are kept: the newest.
+pub async fn the_bytes_of_progress_are_bounded(harness: &impl Harness) {
+    let scene = Scene::open(harness).await;
+    if is_refused(&scene).await {
+        return;
+    }
+    let (caller, worker) = (scene.caller().await, scene.worker(&["echo"], 1).await);
+    let call = scene.call("echo", |_| {});
+    caller.accepted(&call, 1).await;
+    let lease = worker.lease_of(&call).await;
+    let size = defaults::PROGRESS_BYTES_MAX * 2 / 5;
+    let told =
+        |number: u8| ProgressReport { lease: lease.lease, call: lease.call, payload: Payload::raw(vec![number; size]) };
+    worker.worker.progress(&mut (0..5).map(told).collect());
+    worker.round_trip().await;
+    caller.caller.follow(&[(call.id, 1, 0)]);
+    caller.round_trip().await;
+    let first = |event: &Event| match event {
+        Event::Progress { tag: 1, progress, .. } => progress.payload.bytes.first().copied(),
+        _ => None,
+    };
+    let kept: Vec<u8> = std::iter::from_fn(|| caller.recorder.take(first)).collect();
+    assert_eq!(kept, [3, 4]);
+    worker.echo(&lease).await;
+}
+
 /// What a further attempt tells follows, under its own number.
 pub async fn a_further_attempt_tells_under_its_number(harness: &impl Harness) {
     let scene = Scene::open(harness).await;

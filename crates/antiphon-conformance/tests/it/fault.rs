@@ -134,7 +134,7 @@ found_by! {
         callback::a_callback_is_called_with_the_outcome
         group::a_group_of_all_waits_for_its_seal_and_its_children
         event::an_event_calls_each_subscription_that_matches;
-    full KeepAllProgress: progress::the_newest_progress_is_kept;
+    full KeepAllProgress: progress::the_newest_progress_is_kept progress::the_bytes_of_progress_are_bounded;
     full KeepAnyLease:
         worker::a_worker_that_comes_back_keeps_its_leases
         worker::a_lease_of_another_incarnation_is_not_kept;

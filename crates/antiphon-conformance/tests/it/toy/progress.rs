@@ -40,7 +40,12 @@ impl Data {
             return;
         }
         let of_call: Vec<_> = self.told.items.iter().filter(|(told, _)| *told == id).collect();
-        let skip = of_call.len().saturating_sub(defaults::PROGRESS_ITEMS_MAX);
+        let mut bytes = 0;
+        let newest = of_call.iter().rev().take(defaults::PROGRESS_ITEMS_MAX).take_while(|(_, progress)| {
+            bytes += progress.payload.bytes.len();
+            bytes <= defaults::PROGRESS_BYTES_MAX
+        });
+        let skip = of_call.len() - newest.count();
         let kept = of_call.into_iter().skip(if self.has(Fault::KeepAllProgress) { 0 } else { skip });
         for (_, progress) in kept.filter(|(_, told)| told.sequence > after || self.has(Fault::RepeatProgress)) {
             self.tell_caller(peer, Event::Progress { tag, id, progress: progress.clone() });
