@@ -1,12 +1,12 @@
 //! `antiphon cancel`: calls by id, or all that match.
 
-use crate::connection::Connection;
+use crate::connection::{Connection, unexpected};
 use crate::ending::{Ending, NOT_A_REPLY, NOT_KNOWN, UNREACHABLE};
 use crate::ls::{self, Filters};
 use crate::output::{Output, Row};
 use crate::{bulk, dead, input};
 use antiphon_broker::Event;
-use antiphon_protocol::{CallId, CancelAnswer, Changed, Deed, Failure, Fate, State};
+use antiphon_protocol::{Answer, CallId, CancelAnswer, Changed, Deed, Failure, Fate, Knowledge, Query, State};
 use clap::Args;
 use serde_json::json;
 use std::collections::HashMap;
@@ -41,12 +41,29 @@ pub async fn run(arguments: Cancel, url: Option<&str>, output: &Output) -> Resul
         return cancel_matching(&connection, &arguments, output).await;
     }
     // Who names calls is not asked again.
-    if arguments.consent.dry_run && !arguments.consent.is_given("cancel", arguments.ids.len(), output)? {
-        return Ok(());
+    if arguments.consent.dry_run {
+        return say_what_would_be(&connection, &arguments.ids, output).await;
     }
     let answers = cancel(&connection, &arguments.ids).await?;
     connection.close().await;
     print(&arguments.ids, &answers, output)
+}
+
+/// Changes nothing: says of each call what its cancellation would come to.
+async fn say_what_would_be(connection: &Connection, ids: &[CallId], output: &Output) -> Result<(), Ending> {
+    let mut count = 0;
+    for id in ids {
+        match connection.ask(Query::Status(*id)).await? {
+            Answer::Status(Knowledge::Known(call)) if !call.state.is_settled() => count += 1,
+            Answer::Status(Knowledge::Known(call)) => {
+                output.remark(&format!("call {id} settled before: {}", call.state))
+            }
+            Answer::Status(_) => output.remark(&format!("the broker does not know call {id}")),
+            other => return Err(unexpected(&other)),
+        }
+    }
+    output.remark(&format!("would cancel {}", ls::count(count, "call")));
+    Ok(())
 }
 
 async fn cancel_matching(connection: &Connection, arguments: &Cancel, output: &Output) -> Result<(), Ending> {

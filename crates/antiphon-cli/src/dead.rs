@@ -53,19 +53,22 @@ pub struct Consent {
 impl Consent {
     /// Whether `what` may be done to that many calls; asks on a terminal.
     pub fn is_given(&self, what: &str, count: usize, output: &Output) -> Result<bool, Ending> {
-        if self.dry_run || count == 0 {
-            output.remark(&format!("would {what} {count} calls"));
+        if count == 0 {
+            output.remark(&format!("no call matches: nothing to {what}"));
+            return Ok(false);
+        }
+        let calls = ls::count(u32::try_from(count).unwrap_or(u32::MAX), "call");
+        if self.dry_run {
+            output.remark(&format!("would {what} {calls}"));
             return Ok(false);
         }
         if self.yes {
             return Ok(true);
         }
         if !io::stdin().is_terminal() {
-            return Err(Ending::usage(format!(
-                "this would {what} {count} calls: --yes does it, --dry-run only says so"
-            )));
+            return Err(Ending::usage(format!("this would {what} {calls}: --yes does it, --dry-run only says so")));
         }
-        write!(io::stderr(), "{what} {count} calls? [y/N] ")?;
+        write!(io::stderr(), "{what} {calls}? [y/N] ")?;
         let mut line = String::new();
         io::stdin().read_line(&mut line)?;
         Ok(matches!(line.trim(), "y" | "Y" | "yes"))

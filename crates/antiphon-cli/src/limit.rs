@@ -32,7 +32,7 @@ pub struct Limit {
     /// How fast calls may start, every attempt counted: 100/s, 30/min or 5/h
     #[arg(long, value_name = "N/UNIT", value_parser = rate, conflicts_with = "none")]
     rate: Option<Pace>,
-    /// How many may start at once after a pause [default: a tenth of a second's worth]
+    /// How many may start at once after a pause; needs a rate, given now or before [default: a tenth of a second's worth]
     #[arg(long, value_name = "N", value_parser = number, conflicts_with = "none")]
     burst: Option<Given>,
     /// Any number may run, and start at any speed
@@ -92,6 +92,9 @@ impl Limit {
         };
         let mut changes: Vec<_> = given.into_iter().filter_map(change).collect();
         if let Some(Pace(pace)) = self.rate {
+            if pace.is_none() && self.burst.is_none() {
+                changes.push((Setting::RateBurst, None));
+            }
             changes.push((Setting::RateCount, pace.map(|(count, _)| count)));
             changes.push((Setting::RatePeriodMs, pace.map(|(_, period_ms)| period_ms)));
         }

@@ -129,6 +129,9 @@ pub(crate) fn refused(refusal: &Refusal) -> Failure {
             Failure::new(Code::Aborted, "a newer session of the same caller or inbox has taken over: submit there")
         }
         Refusal::Rate => Failure::new(RateError::CODE, RateError.to_string()),
+        Refusal::BurstWithoutRate => {
+            Failure::new(RateError::CODE, "a burst means nothing without a rate: set the rate with it")
+        }
         Refusal::ProceduresFull { limit } => {
             let text = format!("{limit} different procedures are known, the limit: use fewer names");
             Failure::new(Code::ResourceExhausted, text)
@@ -192,7 +195,14 @@ pub(crate) fn refused(refusal: &Refusal) -> Failure {
             Failure::new(Code::FailedPrecondition, text)
         }
         Refusal::NotFound => Failure::new(Code::NotFound, "the broker has never seen this call, or has forgotten it"),
-        Refusal::NoGroup { id } => Failure::new(Code::NotFound, format!("there is no group {id} for this call")),
+        Refusal::NoGroup { id } => Failure::new(Code::NotFound, format!("there is no group {id}")),
+        Refusal::GroupOfItself { id } => {
+            Failure::new(Code::InvalidArgument, format!("group {id} cannot be a child of itself"))
+        }
+        Refusal::GroupsOfCallFull { limit } => {
+            let text = format!("the call is a child of {limit} groups, the limit: put groups into groups");
+            Failure::new(Code::ResourceExhausted, text)
+        }
         Refusal::GroupSettled { id, state } => {
             Failure::new(Code::FailedPrecondition, format!("group {id} is {state}: open another one"))
         }

@@ -288,6 +288,8 @@ pub enum Refusal {
     NotFound,
     /// Durable was asked of a broker that keeps calls in memory.
     NotDurable,
+    /// A burst would be set, and no rate.
+    BurstWithoutRate,
     /// There are as many subscriptions as may be.
     SubscriptionsFull { limit: u32 },
     /// There are as many schedules as may be.
@@ -296,8 +298,12 @@ pub enum Refusal {
     EventsFull { limit: u32 },
     /// The callbacks are not within bounds.
     Callbacks(CallbackError),
-    /// There is no such group, or the call cannot be a child of it.
+    /// There is no such group.
     NoGroup { id: CallId },
+    /// A group would be its own child.
+    GroupOfItself { id: CallId },
+    /// The call is a child of as many groups as it may be.
+    GroupsOfCallFull { limit: u32 },
     /// The group has settled.
     GroupSettled { id: CallId, state: State },
     /// The group gets no more children.

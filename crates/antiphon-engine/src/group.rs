@@ -136,8 +136,12 @@ impl Engine {
         if there.iter().any(|member| self.calls.get(member.group).id == id) {
             return Ok(());
         }
-        if there.len() >= usize::from(u8::MAX) || child == id {
-            return Err(Refusal::NoGroup { id });
+        if child == id {
+            return Err(Refusal::GroupOfItself { id });
+        }
+        // Its record counts them in a byte.
+        if there.len() >= usize::from(u8::MAX) {
+            return Err(Refusal::GroupsOfCallFull { limit: u8::MAX.into() });
         }
         let group = self.group_for(id, durable)?;
         let place = self.enter_group(index, group);

@@ -74,7 +74,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`Refusal::ProceduresFull`] when the procedure is not known and there are as many as may be; [`Refusal::Rate`] when
-    /// what would be set is no rate: it would hold nothing back.
+    /// what would be set is no rate: it would hold nothing back; [`Refusal::BurstWithoutRate`] likewise.
     pub fn configure(
         &mut self,
         procedure: &Name,
@@ -90,6 +90,11 @@ impl Engine {
         }
         if settings.get(Setting::RateCount).is_some_and(|count| count != 0) && Rate::of(&settings).is_none() {
             return Err(Refusal::Rate);
+        }
+        if changes.iter().any(|change| matches!(change, (Setting::RateBurst, Some(_))))
+            && settings.get(Setting::RateCount).is_none()
+        {
+            return Err(Refusal::BurstWithoutRate);
         }
         let place = self.procedures.open(procedure, &self.limits);
         if settings != self.procedures.get(place).terms.settings {

@@ -90,3 +90,13 @@ fn a_rate_that_is_none_is_refused_with_how_to_write_it() {
     let broker = Broker::start();
     broker.run(["queue", "limit", "a.b", "--rate", "fast"]).fails(2, "write it like 100/s, 30/min or 5/h");
 }
+
+#[test]
+fn a_burst_needs_a_rate_and_goes_with_it() {
+    let broker = Broker::start();
+    let limit = |arguments: &[&str]| broker.run([&["queue", "limit", "log.add"], arguments].concat());
+    limit(&["--burst", "5"]).fails(6, "a burst means nothing without a rate");
+    limit(&["--rate", "10/s"]).ok();
+    assert!(limit(&["--burst", "5"]).ok().contains("rate_burst"));
+    assert!(limit(&["--rate", "default"]).ok().contains("nothing is set"));
+}

@@ -124,7 +124,7 @@ fn a_call_that_is_there_joins_a_group_once() {
             join h a
                 record Joined Now
             join h h
-                refused, NoGroup { id: 0000000f-4240-7800-8000-000000000000 }
+                refused, GroupOfItself { id: 0000000f-4240-7800-8000-000000000000 }
             join z a
                 refused, NoGroup { id: 0000000f-4240-7a00-8000-000000000000 }
             seal g

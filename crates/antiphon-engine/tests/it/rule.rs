@@ -107,3 +107,14 @@ fn a_rate_that_is_none_is_refused_and_changes_nothing() {
     let off = world.engine.configure(&Name::from_static("q"), &[(Setting::RateCount, Some(0))], &mut world.scribe);
     assert!(off.is_ok(), "0 is any number");
 }
+
+#[test]
+fn a_burst_without_a_rate_is_refused() {
+    let mut world = world("set p rate_count=2 rate_period_ms=1000");
+    let burst = [(Setting::RateBurst, Some(5))];
+    assert!(world.engine.configure(&Name::from_static("p"), &burst, &mut world.scribe).is_ok());
+    let set = world.engine.configure(&Name::from_static("q"), &burst, &mut world.scribe);
+    assert_eq!(set, Err(Refusal::BurstWithoutRate));
+    let taken_back = [(Setting::RateCount, None), (Setting::RatePeriodMs, None), (Setting::RateBurst, None)];
+    assert!(world.engine.configure(&Name::from_static("p"), &taken_back, &mut world.scribe).is_ok());
+}
