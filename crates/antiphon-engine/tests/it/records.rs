@@ -177,6 +177,15 @@ fn kinds_keep_their_numbers() {
     ];
     let numbers: Vec<u8> = (1..=15).chain(17..=22).chain(24..=25).collect();
     assert_eq!(kinds.map(|kind| kind as u8).as_slice(), numbers);
+    let document = include_str!("../../../../docs/journal-format.md").split("## Records of the broker").nth(1);
+    let rows = document.expect("the records are documented").lines().filter_map(|line| line.strip_prefix("| "));
+    let documented: Vec<u8> = rows
+        .flat_map(|row| row.split('|').next().unwrap_or_default().split(','))
+        .filter_map(|number| number.trim().parse().ok())
+        .collect();
+    let mut sorted = documented.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, numbers, "docs/journal-format.md has a row for each");
 }
 
 /// The bytes of a route that says nothing but its procedure, as they stand in other records.
