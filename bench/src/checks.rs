@@ -1,7 +1,10 @@
-//! What is measured of Antiphon alone: its engine, slow disks, a backlog, crowds, and what stands idle.
+//! What is measured of Antiphon alone: its engine, slow disks, a backlog, crowds, what stands idle, delays, and growing
+//! numbers of workers.
 
 use crate::crowd::NOBODY;
+use crate::growth;
 use crate::process::Process;
+use crate::punctuality::Lateness;
 use crate::results::{Finding, median};
 use antiphon_bench::cpu;
 use antiphon_bench::load::Measured;
@@ -27,6 +30,10 @@ pub enum Check {
     Idle,
     /// `antiphon call`, from its start to its end
     ColdStart,
+    /// A thousand delayed calls due each second, and how late they begin
+    Punctuality,
+    /// Workers whose procedures sleep, added under load
+    Growth,
 }
 
 /// What a check needs.
@@ -48,6 +55,13 @@ const WARM_UP_MS: u64 = 700;
 const SYSTEM: &str = "antiphon-durable-idempotent";
 /// How often the cold start is repeated.
 const STARTS: usize = 40;
+/// Delayed calls due in a second, and all of them.
+const DUE_A_SECOND: u64 = 1_000;
+const DUE: u64 = 20_000;
+/// Up to how many workers are added, and how many of those the cores of any machine can serve: what a call costs all
+/// processes together is some 20 µs.
+const WORKERS_MAX: usize = 64;
+const WORKERS_SERVED: usize = 16;
 
 impl Check {
     pub const fn title(self) -> &'static str {
@@ -58,6 +72,8 @@ impl Check {
             Self::Crowd => "a crowd",
             Self::Idle => "idle",
             Self::ColdStart => "cold start",
+            Self::Punctuality => "punctuality",
+            Self::Growth => "growth",
         }
     }
 
@@ -69,6 +85,8 @@ impl Check {
             Self::Crowd => crowd(stage),
             Self::Idle => idle(stage),
             Self::ColdStart => cold_start(stage),
+            Self::Punctuality => punctuality(stage),
+            Self::Growth => growth(stage),
         }?;
         for Finding { what, found, bar, reached } in &findings {
             eprintln!("  {what}: {found} (must: {bar}) {}", if *reached { "✓" } else { "✗" });
@@ -253,6 +271,66 @@ fn crowd(stage: &Stage<'_>) -> anyhow::Result<Vec<Finding>> {
         "≤ 2 ×",
         ratio <= 2.0,
     )])
+}
+
+fn punctuality(stage: &Stage<'_>) -> anyhow::Result<Vec<Finding>> {
+    let data = scratch(stage)?;
+    let mut broker = bare_broker(stage, &data.path().join("data"))?;
+    let address = broker.ready().context("starting the broker")?;
+    let mut command = Command::new(stage.program);
+    command.args(["punctual", &address, &DUE.to_string(), &DUE_A_SECOND.to_string()]);
+    let line = Process::start_own(&mut command)?.line().context("who has calls due")?;
+    let Lateness { calls, early, p50_us, p99_us, max_us } = serde_json::from_str(&line)?;
+    let what = format!("{calls} durable calls delayed, {DUE_A_SECOND} due a second");
+    let ms = |us: u64| us as f64 / 1_000.0;
+    let found = format!("{:.2} ms (p50 {:.2} ms, longest {:.2} ms)", ms(p99_us), ms(p50_us), ms(max_us));
+    Ok(vec![
+        finding(format!("{what}: p99 of how late their procedures begin"), found, "< 5 ms", p99_us < 5_000),
+        finding(format!("{what}: begun early"), early.to_string(), "0", early == 0 && calls == DUE),
+    ])
+}
+
+/// A broker whose disk is as fast as it is, and nobody else.
+fn bare_broker(stage: &Stage<'_>, data: &Path) -> anyhow::Result<Process> {
+    Process::start_own(Command::new(stage.program).arg("slowed").arg(data).arg("0"))
+}
+
+/// Workers are processes of their own with a few slots each. The calls are those of a caller that always has more than
+/// all of them can take; what they settle is what the broker counts.
+fn growth(stage: &Stage<'_>) -> anyhow::Result<Vec<Finding>> {
+    let data = scratch(stage)?;
+    let mut broker = bare_broker(stage, &data.path().join("data"))?;
+    let address = broker.ready().context("starting the broker")?;
+    let start = |arguments: &[&str]| {
+        let mut process = Process::start_own(Command::new(stage.program).args(arguments))?;
+        process.ready()?;
+        anyhow::Ok(process)
+    };
+    let mut workers = vec![start(&["sleeper", &address])?];
+    let in_flight = 2 * WORKERS_MAX * growth::SLOTS as usize;
+    let _caller = start(&["press", &address, &in_flight.to_string()])?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let antiphon = runtime.block_on(antiphon::Antiphon::connect(&address))?;
+    let measure = |length_ms| runtime.block_on(growth::settled_within(&antiphon, Duration::from_millis(length_ms)));
+    let (mut findings, mut alone) = (Vec::new(), 0.0);
+    for count in std::iter::successors(Some(1), |count| Some(count * 2)).take_while(|count| *count <= WORKERS_MAX) {
+        while workers.len() < count {
+            workers.push(start(&["sleeper", &address])?);
+        }
+        measure(WARM_UP_MS)?;
+        let rate = measure(LENGTH_MS)?;
+        alone = if count == 1 { rate } else { alone };
+        let times = rate / alone;
+        let bound = if count <= WORKERS_SERVED { 0.9 * count as f64 } else { 0.9 * WORKERS_SERVED as f64 };
+        let (slots, ms) = (growth::SLOTS, growth::SLEEP.as_millis());
+        findings.push(finding(
+            format!("{count} workers of {slots} slots, procedures that sleep {ms} ms, added under load: calls/s"),
+            format!("{rate:.0}, {times:.2} × one worker"),
+            format!("≥ {bound:.1} ×"),
+            times >= bound,
+        ));
+    }
+    Ok(findings)
 }
 
 /// The program itself: it is what people run.

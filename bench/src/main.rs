@@ -5,9 +5,11 @@ mod bars;
 mod chart;
 mod checks;
 mod crowd;
+mod growth;
 mod limit;
 mod machine;
 mod process;
+mod punctuality;
 mod report;
 mod results;
 mod run;
@@ -93,6 +95,15 @@ enum Role {
     /// Queues calls that nobody serves
     #[command(hide = true)]
     Fill { address: String, calls: u64 },
+    /// Has calls due at their times, and says how late they began
+    #[command(hide = true)]
+    Punctual { address: String, calls: u64, a_second: u64 },
+    /// Serves calls that sleep
+    #[command(hide = true)]
+    Sleeper { address: String },
+    /// Always has so many calls that sleep unanswered
+    #[command(hide = true)]
+    Press { address: String, in_flight: usize },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -108,6 +119,13 @@ fn main() -> anyhow::Result<()> {
             Role::Slowed { data, sync_us } => antiphon::slowed_broker(&data, Duration::from_micros(sync_us)),
             Role::Crowd { address, callers, workers } => runtime.block_on(crowd::gather(&address, callers, workers)),
             Role::Fill { address, calls } => runtime.block_on(crowd::fill(&address, calls)),
+            Role::Sleeper { address } => runtime.block_on(growth::sleeper(&address)),
+            Role::Press { address, in_flight } => runtime.block_on(growth::press(&address, in_flight)),
+            Role::Punctual { address, calls, a_second } => {
+                let lateness = runtime.block_on(punctuality::measure(&address, calls, a_second))?;
+                println!("{}", serde_json::to_string(&lateness)?);
+                Ok(())
+            }
             Role::Part(_) => Ok(()),
         };
     }

@@ -1,7 +1,7 @@
 //! What one submit, lease and settle costs the engine alone: `cargo run --release -p antiphon-engine --example cycle`.
 //!
 //! Without arguments: beside a thousand and ten million queued calls, and of delayed calls that are due over an hour. With
-//! arguments: how many cycles, and how many calls wait in the queue meanwhile.
+//! numbers: how many cycles, and how many calls wait in the queue meanwhile. With `delayed`: of delayed calls only.
 
 #![allow(clippy::indexing_slicing, reason = "a measurement that cannot go on fails")]
 
@@ -150,6 +150,10 @@ impl Bench {
 }
 
 fn main() {
+    if std::env::args().nth(1).is_some_and(|argument| argument == "delayed") {
+        delays();
+        return;
+    }
     let arguments: Vec<u64> =
         std::env::args().skip(1).filter_map(|argument| argument.replace('_', "").parse().ok()).collect();
     if let [cycles, waiting @ ..] = arguments.as_slice() {
@@ -158,6 +162,10 @@ fn main() {
     }
     let (few, many) = (beside(1_000, 200_000), beside(10_000_000, 200_000));
     println!("a cycle beside ten million queued calls costs {:.2} times one beside a thousand", many / few);
+    delays();
+}
+
+fn delays() {
     let (few, many) = (delayed(100_000), delayed(1_000_000));
     println!("each of a million delayed calls costs {:.2} times one of a hundred thousand", many / few);
 }
@@ -198,14 +206,16 @@ fn delayed(calls: u64) -> f64 {
     const HOUR_MS: u64 = 3_600_000;
     let mut bench = Bench::new();
     bench.open_worker(1_000);
-    let start = Instant::now();
-    let mut due = vec![0];
+    let (start, mut part) = (Instant::now(), Part::begin());
+    let (mut due, mut submissions) = (vec![0], Vec::new());
     for number in 1..=calls {
         let delay_ms = 1 + number.wrapping_mul(0x9E37_79B9_7F4A_7C15) % HOUR_MS;
         due.push(bench.now.monotonic_ms + delay_ms);
         bench.submit_at(0, Start::In(delay_ms));
+        submissions.extend(part.end_of_tenth(number, calls));
     }
-    let (mut ended, mut late) = (0, 0);
+    let (mut ended, mut late, mut ends) = (0, 0, Vec::new());
+    part = Part::begin();
     while ended < calls {
         let wake = bench.engine.next_wake().expect("calls are left").max(bench.now.monotonic_ms);
         bench.pass(wake - bench.now.monotonic_ms);
@@ -215,11 +225,37 @@ fn delayed(calls: u64) -> f64 {
             assert!(due_ms <= bench.now.monotonic_ms, "{call} starts early");
             late += u64::from(due_ms < bench.now.monotonic_ms);
             ended += 1;
+            ends.extend(part.end_of_tenth(ended, calls));
         }
     }
     let each = start.elapsed().as_nanos() as f64 / calls as f64;
     println!("{calls} delayed calls over an hour, {each:.0} ns each; none early, {late} late by a millisecond or more");
+    println!("  of each tenth, submitted: {}; started and ended: {}", nanoseconds(&submissions), nanoseconds(&ends));
     each
+}
+
+/// The time of a tenth of the calls.
+struct Part(Instant);
+
+impl Part {
+    fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Nanoseconds for each call of a tenth, at the end of it.
+    #[allow(clippy::cast_precision_loss)]
+    fn end_of_tenth(&mut self, done: u64, calls: u64) -> Option<f64> {
+        done.is_multiple_of(calls / 10).then(|| {
+            let each = self.0.elapsed().as_nanos() as f64 / (calls / 10) as f64;
+            *self = Self::begin();
+            each
+        })
+    }
+}
+
+fn nanoseconds(tenths: &[f64]) -> String {
+    let texts: Vec<String> = tenths.iter().map(|each| format!("{each:.0}")).collect();
+    format!("{} ns", texts.join(" "))
 }
 
 fn resident_mib() -> u64 {
