@@ -198,7 +198,9 @@ pub(crate) fn decode_tail(from: &mut Reader<'_>) -> Result<Tail, Malformed> {
             history.push(decode_attempt(from)?);
         }
     }
-    let ties = if flags & TIED != 0 { Some(Box::new(Ties::decode(from)?)) } else { None };
+    let ties = if flags & TIED != 0 { Some(Ties::decode(from)?) } else { None };
+    // Ties that tie nothing are written as none: so they are read.
+    let ties = ties.filter(|ties| *ties != Ties::default()).map(Box::new);
     Ok(Tail { inbox, key, revives, history, ties })
 }
 

@@ -262,6 +262,15 @@ fn the_records_of_schedules_have_these_bytes() {
     }
 }
 
+#[test]
+fn ties_that_tie_nothing_are_none() {
+    let mut bytes = head(&Record::Submitted(Cow::Owned(submitted())));
+    let tail = bytes.len() - 25;
+    bytes[tail] |= 32;
+    bytes.push(0);
+    assert_eq!(Record::decode(2, [9; 16], &bytes), Ok(Record::Submitted(Cow::Owned(submitted()))));
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_a_record_or_an_error_and_never_a_panic(kind: u8, key: [u8; 16], head in prop::collection::vec(any::<u8>(), 0..200)) {
