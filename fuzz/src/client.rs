@@ -2,8 +2,9 @@
 //! error, and none of its own tasks may panic.
 
 use crate::Random;
+use crate::choices::Choices;
 use crate::samples::welcome;
-use crate::scribe::{Choices, broker_says, bytes};
+use crate::scribe::{broker_says, bytes};
 use antiphon_broker::{Broker, Event, Inbox, Report, Sink, Submission, Wants};
 use antiphon_protocol::{
     Call, CallId, CallerId, IncarnationId, Name, Offer, OfferedProcedure, Payload, Query, Route, Settlement,

@@ -5,6 +5,7 @@
 //! long without a nightly compiler, and `libfuzzer/` drives them with coverage.
 
 mod address;
+mod choices;
 mod client;
 mod control;
 mod corpus;

@@ -1,7 +1,8 @@
 //! A real server, and clients of every role that say anything in any order. It must go on serving others.
 
 use crate::Random;
-use crate::scribe::{Choices, bytes, client_says};
+use crate::choices::Choices;
+use crate::scribe::{bytes, client_says};
 use antiphon_embedded::DriverOptions;
 use antiphon_server::{Address, Running, Server, ServerOptions};
 use antiphon_wire::{Outbound, Role};
