@@ -52,8 +52,7 @@ impl Attempt {
         O: Future<Output = Result<V, E>> + Send + 'static,
     {
         let (leases, state) = (Arc::clone(&self.leases), Arc::clone(&self.state));
-        let running = leases.runtime().spawn(self.keep(codec, run));
-        leases.started(&state, running.abort_handle());
+        leases.begin(state, self.keep(codec, run));
     }
 
     async fn keep<A, V, E, F, O>(mut self, codec: Codec<A, V, E>, run: F)

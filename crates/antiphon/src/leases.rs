@@ -4,6 +4,7 @@
 use crate::Antiphon;
 use crate::attempt::Attempt;
 use crate::context::{AttemptState, Stop};
+use crate::launch::Launch;
 use crate::parking::Slot;
 use crate::service::Service;
 use antiphon_broker::{Event, Lease, ProgressReport, Report, Sink, Support, Worker};
@@ -28,6 +29,7 @@ pub(crate) type Served = (Arc<dyn Service>, usize);
 pub(crate) struct Leases {
     antiphon: Antiphon,
     served: Vec<Served>,
+    pub(crate) launch: Launch,
     state: Mutex<State>,
     /// Something ended, was answered, or was asked: whoever waits looks again.
     changed: Notify,
@@ -73,6 +75,7 @@ impl Leases {
             ended: None,
         };
         Arc::new(Self {
+            launch: Launch::new(antiphon.runtime()),
             antiphon,
             served,
             state: Mutex::new(state),

@@ -55,6 +55,7 @@ mod group_outcomes;
 mod id;
 mod inbox;
 mod inspection;
+mod launch;
 mod leases;
 mod outgoing;
 mod overflow;

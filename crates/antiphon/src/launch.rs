@@ -1,0 +1,75 @@
+//! How attempts begin. On a runtime of several threads each is a task at once. On a runtime of one thread, where that
+//! gains nothing, those that came together take their first step one after the other, and only those that did not end
+//! with it become tasks: most procedures answer at once.
+
+use crate::context::{AttemptState, Stop};
+use crate::leases::Leases;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::coop::consume_budget;
+
+/// An attempt on its way to its end.
+type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Attempts that are about to begin.
+pub(crate) struct Launch {
+    /// The runtime has one thread.
+    together: bool,
+    waiting: Mutex<Vec<(Arc<AttemptState>, Run)>>,
+}
+
+impl Launch {
+    pub(crate) fn new(runtime: &Handle) -> Self {
+        Self { together: runtime.runtime_flavor() == RuntimeFlavor::CurrentThread, waiting: Mutex::default() }
+    }
+
+    /// Keeps one more; whether it is the first, so that somebody has to be sent for them.
+    fn keep(&self, attempt: Arc<AttemptState>, run: Run) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push((attempt, run));
+        waiting.len() == 1
+    }
+
+    fn take(&self) -> Vec<(Arc<AttemptState>, Run)> {
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Leases {
+    /// Has an attempt begin.
+    pub(crate) fn begin(self: &Arc<Self>, attempt: Arc<AttemptState>, run: impl Future<Output = ()> + Send + 'static) {
+        if !self.launch.together {
+            self.set_going(&attempt, run);
+        } else if self.launch.keep(attempt, Box::pin(run)) {
+            drop(self.runtime().spawn(Arc::clone(self).begin_all()));
+        }
+    }
+
+    fn set_going(&self, attempt: &AttemptState, run: impl Future<Output = ()> + Send + 'static) {
+        let running = self.runtime().spawn(run);
+        self.started(attempt, running.abort_handle());
+    }
+
+    async fn begin_all(self: Arc<Self>) {
+        for (attempt, mut run) in self.launch.take() {
+            // Now and then it is the turn of what else the runtime has to do.
+            consume_budget().await;
+            if attempt.stop() != Stop::No {
+                // Dropped before it began, it says so itself.
+                continue;
+            }
+            let step = poll_fn(|context| {
+                Poll::Ready(catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context).is_pending())))
+            });
+            match step.await {
+                Ok(true) => self.set_going(&attempt, run),
+                // It has ended. Where it panicked as it was dropped, it has said so itself.
+                Ok(false) | Err(_) => {}
+            }
+        }
+    }
+}
