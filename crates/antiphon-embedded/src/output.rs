@@ -194,9 +194,9 @@ impl Effects for Output<'_> {
     fn store(&mut self, body: antiphon_engine::Body) -> Handle {
         match body {
             antiphon_engine::Body::Command => {
-                let Some(body) = self.body.clone() else { return Handle::NONE };
-                self.body_at = self.bodies.keep(body);
-                self.body_at
+                // From now on it is found where it is kept.
+                let Some(body) = self.body.take() else { return Handle::NONE };
+                self.bodies.keep(body)
             }
             antiphon_engine::Body::Told { on, told } => {
                 let body = self.arguments(on, &told);

@@ -204,7 +204,10 @@ impl Session {
 
     /// Gives the call an id and a place to wait. A call that cannot be sent has ended already.
     pub(crate) fn enter(&self, state: &mut State, outgoing: Outgoing, wants: Wants) -> (Sent, Option<Submission>) {
-        let id = outgoing.id.unwrap_or_else(|| state.ids.next_id());
+        let id = outgoing.id.unwrap_or_else(|| match state.gathering {
+            true => state.ids.next_id_with_the_last(),
+            false => state.ids.next_id(),
+        });
         let mut pending = PendingCall::new(id, outgoing.deadline_at);
         let refused = match (&state.link, outgoing.payload) {
             (Link::Ended(reason), _) => Err(Failure::new(Code::Unavailable, reason.clone())),

@@ -163,12 +163,13 @@ impl CallerSide {
         self.entries.get(place).filter(|entry| entry.generation == generation).map(|_| place)
     }
 
-    fn remove(&mut self, place: usize) -> Entry {
+    /// Forgets a call; gives back the tag under which its caller knows it.
+    fn remove(&mut self, place: usize) -> Tag {
         let entry = self.entries.remove(place);
         if let Stage::Unanswered { submission, .. } = &entry.stage {
             self.kept_bytes -= kept_bytes(submission);
         }
-        entry
+        entry.tag
     }
 
     fn progress(&mut self, tag: Tag, id: CallId, progress: Progress, events: &mut Vec<Event>) {
@@ -215,19 +216,19 @@ impl CallerSide {
         events.push(Event::Accepted { tag, id, duplicate, wait_ms });
     }
 
-    fn outcome(&mut self, event: Event, outbound: &mut Outbound, events: &mut Vec<Event>) {
-        let Event::Outcome { tag, id, state, attempts, outcome } = event else { return };
-        let tag = match self.place(tag) {
-            Some(place) => self.remove(place).tag,
+    fn outcome(&mut self, mut event: Event, outbound: &mut Outbound, events: &mut Vec<Event>) {
+        let Event::Outcome { tag, id, .. } = &mut event else { return };
+        *tag = match self.place(*tag) {
+            Some(place) => self.remove(place),
             None if self.named => 0,
             None => {
                 // Delivered before, on a connection that broke before it was acknowledged. An anonymous inbox lives no
                 // longer than this program, which has it.
-                outbound.acknowledge(id);
+                outbound.acknowledge(*id);
                 return;
             }
         };
-        events.push(Event::Outcome { tag, id, state, attempts, outcome });
+        events.push(event);
     }
 
     /// Volatile calls of another start of the broker are gone with it.
@@ -242,7 +243,7 @@ impl CallerSide {
         };
         let places: Vec<usize> = self.entries.iter().filter(|(_, entry)| gone(entry)).map(|(place, _)| place).collect();
         for place in places {
-            let tag = self.remove(place).tag;
+            let tag = self.remove(place);
             let text = "the broker restarted, and a volatile call does not outlive it";
             events.push(Event::Refused { tag, failure: Failure::new(Code::Unavailable, text).may_have_run() });
         }
@@ -300,7 +301,7 @@ impl Side for CallerSide {
             Arrival::Frame(Frame::Event(event @ Event::Outcome { .. })) => self.outcome(event, outbound, events),
             Arrival::Frame(Frame::Event(Event::Refused { tag, failure })) => {
                 if let Some(place) = self.place(tag) {
-                    let tag = self.remove(place).tag;
+                    let tag = self.remove(place);
                     events.push(Event::Refused { tag, failure });
                 }
             }

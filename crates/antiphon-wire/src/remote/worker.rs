@@ -17,7 +17,8 @@ const LEASES_BEYOND_SLOTS: usize = 1024;
 pub(super) struct WorkerSide {
     /// As it was given; the held leases are put in for each connection.
     offer: Offer,
-    held: HashMap<LeaseTag, Held, FxBuildHasher>,
+    /// Boxed: a table of what is looked up at random should be small.
+    held: HashMap<LeaseTag, Box<Held>, FxBuildHasher>,
     running: usize,
     sequence: u64,
     draining: bool,
@@ -82,7 +83,7 @@ impl WorkerSide {
     fn hold(&mut self, lease: HeldLease) {
         self.sequence += 1;
         let held = Held { lease, sequence: self.sequence, report: None, told: VecDeque::new() };
-        if self.held.insert(lease.lease, held).is_none_or(|before| before.report.is_some()) {
+        if self.held.insert(lease.lease, Box::new(held)).is_none_or(|before| before.report.is_some()) {
             self.running += 1;
         }
     }
@@ -145,7 +146,7 @@ impl WorkerSide {
 impl Side for WorkerSide {
     fn offer(&mut self) -> Option<Offer> {
         self.slots_offered = self.offer.slots;
-        let mut held: Vec<&Held> = self.held.values().collect();
+        let mut held: Vec<&Held> = self.held.values().map(|held| &**held).collect();
         held.sort_unstable_by_key(|held| held.sequence);
         let held = held.into_iter().map(|held| held.lease).collect();
         Some(Offer { held, ..self.offer.clone() })
