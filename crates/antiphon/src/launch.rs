@@ -65,10 +65,9 @@ impl Leases {
             let step = poll_fn(|context| {
                 Poll::Ready(catch_unwind(AssertUnwindSafe(|| run.as_mut().poll(context).is_pending())))
             });
-            match step.await {
-                Ok(true) => self.set_going(&attempt, run),
-                // It has ended. Where it panicked as it was dropped, it has said so itself.
-                Ok(false) | Err(_) => {}
+            // What panicked was dropped as it panicked, and has said so itself.
+            if let Ok(true) = step.await {
+                self.set_going(&attempt, run);
             }
         }
     }
