@@ -7,7 +7,7 @@ use antiphon_bench::load::{self, Echo, Measured, Plan};
 use antiphon_embedded::DriverOptions;
 use antiphon_journal::{Directory, Storage};
 use antiphon_server::{Server, ServerOptions};
-use antiphon_wire::Address;
+use antiphon_wire::{Address, Remote, RemoteOptions};
 use anyhow::Context as _;
 use bytes::Bytes;
 use std::path::Path;
@@ -85,10 +85,11 @@ pub async fn worker(address: &str) -> anyhow::Result<()> {
 }
 
 pub async fn direct_worker() -> anyhow::Result<()> {
-    let (addresses, serve) = server(None).serve_here()?;
-    let serving = tokio::spawn(serve);
-    let address = addresses.first().context("it listens")?.to_string();
-    let antiphon = Antiphon::connect(&address).await?;
+    let hosted = server(None).serve_here()?;
+    let serving = tokio::spawn(hosted.serve);
+    let address = hosted.addresses.first().context("it listens")?.to_string();
+    let broker = Remote::connect(hosted.inside, RemoteOptions::default()).await?;
+    let antiphon = Antiphon::from_broker(Arc::new(broker));
     let worker = start_worker(&antiphon).await?;
     println!("{READY}{address}");
     worker.run_until(serving).await?;

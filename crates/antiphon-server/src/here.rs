@@ -1,30 +1,48 @@
 //! The turn on somebody's tokio runtime instead of a thread of its own.
 
 use crate::handle::Phase;
+use crate::inside::Hall;
 use crate::server::ServeError;
 use crate::turn::Turn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 impl Turn {
     /// As [`Turn::run`], as a task of the calling runtime, whose other tasks have their turn between any two of the broker's.
-    pub(crate) async fn run_here(mut self) -> Result<(), ServeError> {
+    pub(crate) async fn run_here(mut self, hall: Hall) -> Result<(), ServeError> {
         self.here = true;
+        let hall = self.hall.insert(Arc::new(hall)).clone();
         let poller = self.poller().map_err(ServeError::Poll)?;
         self.handle.advance(Phase::Ready);
         let mut ended = Ok(());
         while self.handle.phase() == Phase::Ready && ended.is_ok() {
-            if self.is_idle() {
-                park(&poller, self.due()).await?;
-            } else {
-                tokio::task::yield_now().await;
-            }
-            ended = self.poll(Some(Duration::ZERO)).and_then(|()| self.work());
+            let woken_by = match self.is_idle() {
+                true => park(&poller, &hall, self.due()).await?,
+                false => {
+                    tokio::task::yield_now().await;
+                    WokenBy::Any
+                }
+            };
+            ended = match woken_by {
+                // Sockets that are ready meanwhile are noticed before the turn sleeps again.
+                WokenBy::Bell => {
+                    self.now = Instant::now();
+                    self.listen_inside();
+                    self.work()
+                }
+                WokenBy::Any => self.poll(Some(Duration::ZERO)).and_then(|()| self.work()),
+            };
         }
         drop(poller);
+        self.hall = None;
+        drop(hall);
         self.end(ended)
     }
 
@@ -35,16 +53,28 @@ impl Turn {
     }
 }
 
+/// What ended a sleep.
+enum WokenBy {
+    /// Somebody inside, and maybe nobody else.
+    Bell,
+    Any,
+}
+
 /// Waits on the runtime until something happens or is due.
-async fn park(poller: &AsyncFd<OwnedFd>, due: Option<Instant>) -> Result<(), ServeError> {
-    let ready = async {
+async fn park(poller: &AsyncFd<OwnedFd>, hall: &Hall, due: Option<Instant>) -> Result<WokenBy, ServeError> {
+    let mut ready = pin!(async {
         // Cleared before the poll that follows: what comes after that poll is noticed.
         poller.readable().await.map(|mut guard| guard.clear_ready())
-    };
+    });
+    let mut heard = pin!(hall.heard());
+    let either = poll_fn(|context| match heard.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(Ok(WokenBy::Bell)),
+        Poll::Pending => ready.as_mut().poll(context).map_ok(|()| WokenBy::Any),
+    });
     match due {
         // Being due is no less a reason to go on.
-        Some(due) => tokio::time::timeout_at(due.into(), ready).await.unwrap_or(Ok(())),
-        None => ready.await,
+        Some(due) => tokio::time::timeout_at(due.into(), either).await.unwrap_or(Ok(WokenBy::Any)),
+        None => either.await,
     }
     .map_err(ServeError::Poll)
 }

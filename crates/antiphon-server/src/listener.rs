@@ -31,6 +31,7 @@ impl Listener {
                 listener.set_nonblocking(true).map_err(failed)?;
                 Ok(Self::Tcp(TcpListener::from_std(listener)))
             }
+            Address::Inside(_) => Err(failed(io::ErrorKind::Unsupported.into())),
             Address::Unix(path) => {
                 clear_stale(path).map_err(failed)?;
                 let listener = bind_private(path).map_err(failed)?;

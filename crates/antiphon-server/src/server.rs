@@ -1,6 +1,7 @@
 //! A server's life: what it listens on, its start, its thread, its end.
 
 use crate::handle::{Phase, ServerHandle};
+use crate::inside::Hall;
 use crate::listener::Listener;
 use crate::turn::Turn;
 use crate::{Address, ListenOptions, ServerOptions};
@@ -29,6 +30,17 @@ pub struct Running {
     addresses: Vec<Address>,
     handle: ServerHandle,
     thread: JoinHandle<Result<(), ServeError>>,
+}
+
+/// A server on the calling runtime, from [`Server::serve_here`].
+#[derive(Debug)]
+pub struct Hosted<F> {
+    /// Where it listens, in the order of [`Server::listen`], with ports that were asked for as 0 filled in.
+    pub addresses: Vec<Address>,
+    /// Where callers and workers of this process connect, without a socket in between.
+    pub inside: Address,
+    /// Serves; to be spawned.
+    pub serve: F,
 }
 
 /// Why a server does not start.
@@ -118,23 +130,25 @@ impl Server {
         Ok(Running { addresses, handle, thread })
     }
 
-    /// The same, to be served by the calling tokio runtime (with I/O and time enabled) instead of a thread: spawn the
-    /// future that is given back. For a worker's process, on a current-thread runtime: then no thread has to be woken
+    /// The same, to be served by the calling tokio runtime (with I/O and time enabled) instead of a thread: spawn
+    /// [`Hosted::serve`], and have the worker beside it connect to [`Hosted::inside`]. For a worker's process, on a current-thread runtime: then no thread has to be woken
     /// between broker and worker. What blocks the runtime blocks the broker. Ends as [`ServerHandle::stop`] says.
     ///
     /// # Errors
     /// As [`Server::start`].
     pub fn serve_here(
         self,
-    ) -> Result<(Vec<Address>, impl Future<Output = Result<(), ServeError>> + Send + 'static), StartError> {
+    ) -> Result<Hosted<impl Future<Output = Result<(), ServeError>> + Send + 'static>, StartError> {
         let handle = self.handle.clone();
         let (addresses, turn) = self.prepare()?;
+        let hall = Hall::new();
+        let inside = hall.address();
         let serve = async move {
-            let ended = turn.run_here().await;
+            let ended = turn.run_here(hall).await;
             handle.advance(Phase::Stopped);
             ended
         };
-        Ok((addresses, serve))
+        Ok(Hosted { addresses, inside, serve })
     }
 
     /// Listens, opens the data and recovers.

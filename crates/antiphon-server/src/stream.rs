@@ -1,13 +1,17 @@
-//! A connected socket of either kind.
+//! A connected socket of either kind, or a pipe.
 
+use antiphon_wire::Pipe;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use std::io::{self, Read, Write};
+use std::task::{Context, Poll, Waker};
 
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// With the bell that rings when something has happened on it.
+    Inside(Pipe, Waker),
 }
 
 impl Stream {
@@ -16,6 +20,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => registry.register(stream, token, interest),
             Self::Unix(stream) => registry.register(stream, token, interest),
+            Self::Inside(..) => Ok(()),
         }
     }
 
@@ -23,6 +28,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => registry.deregister(stream),
             Self::Unix(stream) => registry.deregister(stream),
+            Self::Inside(..) => Ok(()),
         }
     }
 
@@ -31,6 +37,7 @@ impl Stream {
         settled(|| match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
+            Self::Inside(pipe, bell) => now(pipe.poll_read(&mut Context::from_waker(bell), buffer)),
         })
     }
 
@@ -39,7 +46,15 @@ impl Stream {
         settled(|| match self {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
+            Self::Inside(pipe, bell) => now(pipe.poll_write(&mut Context::from_waker(bell), bytes)),
         })
+    }
+}
+
+fn now(polled: Poll<io::Result<usize>>) -> io::Result<usize> {
+    match polled {
+        Poll::Ready(done) => done,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 

@@ -4,10 +4,12 @@ use crate::ServerOptions;
 use crate::connection::{Connection, Fault, SCRATCH_BYTES};
 use crate::counters::add;
 use crate::handle::{Phase, ServerHandle};
+use crate::inside::Hall;
 use crate::listener::Listener;
 use crate::peers::Peers;
 use crate::server::{ServeError, WAKER};
 use crate::session::Session;
+use crate::stream::Stream;
 use antiphon_embedded::{Commit, Driver};
 use antiphon_protocol::{Code, Failure};
 use antiphon_wire::{Outbound, Refusal};
@@ -15,6 +17,7 @@ use mio::event::Event;
 use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -46,7 +49,7 @@ pub(crate) struct Turn {
     /// Connections that may have something to read, first come first read.
     ready: VecDeque<usize>,
     scratch: Vec<u8>,
-    now: Instant,
+    pub(crate) now: Instant,
     /// When the driver wants to be pumped again.
     pump_at: Option<Instant>,
     /// Until when a commit may wait for company.
@@ -60,6 +63,8 @@ pub(crate) struct Turn {
     woken: bool,
     /// It runs on somebody's runtime, not on a thread of its own.
     pub(crate) here: bool,
+    /// Callers and workers of the same process.
+    pub(crate) hall: Option<Arc<Hall>>,
 }
 
 impl Turn {
@@ -92,6 +97,7 @@ impl Turn {
             accept_at: None,
             woken: true,
             here: false,
+            hall: None,
         })
     }
 
@@ -182,7 +188,28 @@ impl Turn {
                 notice(event, &mut self.peers, &mut self.ready);
             }
         }
+        self.listen_inside();
         Ok(())
+    }
+
+    /// Looks who has come from this process, and who of those has said something.
+    pub(crate) fn listen_inside(&mut self) {
+        let Some(hall) = self.hall.clone() else { return };
+        for pipe in hall.arrivals() {
+            let bell = hall.bell(self.peers.connections.vacant_key());
+            self.accepted(Connection::new(Stream::Inside(pipe, bell), self.now));
+        }
+        for place in hall.rung() {
+            let Some(connection) = self.peers.connections.get_mut(place) else { continue };
+            connection.readable = true;
+            if !connection.queued {
+                connection.queued = true;
+                self.ready.push_back(place);
+            }
+            if !connection.outbound.is_empty() {
+                self.peers.touch(place);
+            }
+        }
     }
 
     fn accept(&mut self) {

@@ -12,6 +12,7 @@ mod inbound;
 mod kind;
 pub mod limits;
 mod outbound;
+mod pipe;
 mod remote;
 
 pub use error::FrameError;
@@ -20,6 +21,7 @@ pub use handshake::{Hello, Refusal, Role, Stranger, Welcome, feature};
 pub use inbound::{Arrival, Inbound};
 pub use kind::Kind;
 pub use outbound::Outbound;
+pub use pipe::{Inside, Pipe};
 pub use remote::{Address, AddressError, Remote, RemoteOptions};
 
 /// What a report becomes whose payload is above the limit: trying the call again would give the same.

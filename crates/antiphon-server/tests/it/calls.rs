@@ -38,13 +38,16 @@ async fn a_call_is_leased_reported_and_answered_in_memory_and_on_disk() {
 #[tokio::test]
 async fn a_broker_on_the_runtime_of_its_worker_answers_a_thousand_calls_and_stops_when_asked() {
     let directory = tempfile::tempdir().unwrap();
-    for durable in [None, Some(directory.path())] {
+    for (durable, beside) in
+        [(None, false), (None, true), (Some(directory.path()), false), (Some(directory.path()), true)]
+    {
         let server = Server::new(options(durable)).listen(any_port());
         let handle = server.handle();
-        let (addresses, serve) = server.serve_here().unwrap();
-        let serving = tokio::spawn(serve);
-        let remote = connect(&addresses[0]).await;
-        let (worker, mut leases) = worker(&remote, 64).await;
+        let hosted = server.serve_here().unwrap();
+        let serving = tokio::spawn(hosted.serve);
+        let remote = connect(&hosted.addresses[0]).await;
+        let inside = connect(if beside { &hosted.inside } else { &hosted.addresses[0] }).await;
+        let (worker, mut leases) = worker(&inside, 64).await;
         let (caller, mut events) = caller(&remote).await;
         let mut calls: Vec<_> = (1..=1000).map(|tag| submission(tag, Wants::Outcome, tag.to_string())).collect();
         caller.submit(&mut calls);

@@ -1,5 +1,6 @@
 //! Where a broker is.
 
+use crate::Inside;
 use core::fmt;
 use core::str::FromStr;
 use std::path::PathBuf;
@@ -11,6 +12,8 @@ pub enum Address {
     Tcp(String),
     /// The path of a Unix socket.
     Unix(PathBuf),
+    /// A broker on a runtime of this process. It has no text.
+    Inside(Inside),
 }
 
 /// The text is not an address.
@@ -50,6 +53,7 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(host) => write!(formatter, "antiphon://{host}"),
             Self::Unix(path) => write!(formatter, "antiphon+unix://{}", path.display()),
+            Self::Inside(_) => formatter.write_str("the broker of this process"),
         }
     }
 }

@@ -1,20 +1,24 @@
-//! A connected socket in two halves: reading belongs to the connection's task, writing is shared with submitters.
+//! A connected socket, or a pipe, in two halves: reading belongs to the connection's task, writing is shared with submitters.
 
 use super::Address;
+use crate::Pipe;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::io;
+use std::sync::Arc;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 pub(super) enum Reader {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
+    Inside(Arc<Pipe>),
 }
 
 pub(super) enum Writer {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
+    Inside(Arc<Pipe>),
 }
 
 pub(super) async fn connect(address: &Address) -> io::Result<(Reader, Writer)> {
@@ -29,6 +33,10 @@ pub(super) async fn connect(address: &Address) -> io::Result<(Reader, Writer)> {
             let (reader, writer) = UnixStream::connect(path).await?.into_split();
             Ok((Reader::Unix(reader), Writer::Unix(writer)))
         }
+        Address::Inside(inside) => {
+            let pipe = Arc::new(inside.connect()?);
+            Ok((Reader::Inside(Arc::clone(&pipe)), Writer::Inside(pipe)))
+        }
     }
 }
 
@@ -39,6 +47,7 @@ impl Reader {
         let polled = match self {
             Self::Tcp(half) => Pin::new(half).poll_read(context, &mut buffer),
             Self::Unix(half) => Pin::new(half).poll_read(context, &mut buffer),
+            Self::Inside(pipe) => return pipe.poll_read(context, buffer.initialize_unfilled()),
         };
         polled.map_ok(|()| buffer.filled().len())
     }
@@ -50,6 +59,7 @@ impl Writer {
         match self {
             Self::Tcp(half) => half.try_write(bytes),
             Self::Unix(half) => half.try_write(bytes),
+            Self::Inside(pipe) => pipe.try_write(bytes),
         }
     }
 
@@ -61,6 +71,7 @@ impl Writer {
                     let ready = match self {
                         Self::Tcp(half) => half.as_ref().poll_write_ready(context),
                         Self::Unix(half) => half.as_ref().poll_write_ready(context),
+                        Self::Inside(pipe) => return pipe.poll_write(context, bytes),
                     };
                     match ready {
                         Poll::Ready(Ok(())) => (),
