@@ -1,12 +1,14 @@
-//! The conformance suite, run by `antiphon://` over a loopback socket: server and remote broker together.
+//! The conformance suite, run by `antiphon://` over a loopback socket, and by a broker on the runtime of its peers, which
+//! come in without one: server and remote broker together.
 
 use crate::world::{connect, options, start};
 use antiphon_broker::Broker;
 use antiphon_conformance::Harness;
-use antiphon_server::Running;
+use antiphon_server::{Running, ServeError, Server, ServerHandle};
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 
 /// A server, the directory it is on, and the broker connected to it.
 struct Loopback {
@@ -47,6 +49,47 @@ impl Harness for Loopback {
     }
 }
 
+/// A broker on the runtime of the test, and the broker as its peers see it.
+struct Beside {
+    directory: Option<TempDir>,
+    hosted: Mutex<Option<(ServerHandle, JoinHandle<Result<(), ServeError>>, Arc<dyn Broker>)>>,
+}
+
+impl Beside {
+    fn memory() -> Self {
+        Self { directory: None, hosted: Mutex::default() }
+    }
+
+    fn file() -> Self {
+        Self { directory: Some(tempfile::tempdir().unwrap()), hosted: Mutex::default() }
+    }
+}
+
+impl Harness for Beside {
+    async fn broker(&self) -> Arc<dyn Broker> {
+        let mut hosted = self.hosted.lock().await;
+        if let Some((_, _, broker)) = &*hosted {
+            return Arc::clone(broker);
+        }
+        let server = Server::new(options(self.directory.as_ref().map(TempDir::path)));
+        let handle = server.handle();
+        let served = server.serve_here().unwrap();
+        let serving = tokio::spawn(served.serve);
+        let broker: Arc<dyn Broker> = Arc::new(connect(&served.inside).await);
+        *hosted = Some((handle, serving, Arc::clone(&broker)));
+        broker
+    }
+
+    async fn restart(&self) -> Option<Arc<dyn Broker>> {
+        self.directory.as_ref()?;
+        let (handle, serving, broker) = self.hosted.lock().await.take()?;
+        handle.stop();
+        serving.await.unwrap().unwrap();
+        broker.close().await;
+        Some(self.broker().await)
+    }
+}
+
 mod memory {
     use super::Loopback;
 
@@ -57,4 +100,16 @@ mod file {
     use super::Loopback;
 
     antiphon_conformance::conformance_tests!(Loopback::file());
+}
+
+mod beside_in_memory {
+    use super::Beside;
+
+    antiphon_conformance::conformance_tests!(Beside::memory());
+}
+
+mod beside_on_file {
+    use super::Beside;
+
+    antiphon_conformance::conformance_tests!(Beside::file());
 }
