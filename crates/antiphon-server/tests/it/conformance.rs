@@ -52,7 +52,14 @@ impl Harness for Loopback {
 /// A broker on the runtime of the test, and the broker as its peers see it.
 struct Beside {
     directory: Option<TempDir>,
-    hosted: Mutex<Option<(ServerHandle, JoinHandle<Result<(), ServeError>>, Arc<dyn Broker>)>>,
+    hosted: Mutex<Option<Host>>,
+}
+
+/// A broker that is served, and how to stop it.
+struct Host {
+    handle: ServerHandle,
+    serving: JoinHandle<Result<(), ServeError>>,
+    broker: Arc<dyn Broker>,
 }
 
 impl Beside {
@@ -68,21 +75,21 @@ impl Beside {
 impl Harness for Beside {
     async fn broker(&self) -> Arc<dyn Broker> {
         let mut hosted = self.hosted.lock().await;
-        if let Some((_, _, broker)) = &*hosted {
-            return Arc::clone(broker);
+        if let Some(host) = &*hosted {
+            return Arc::clone(&host.broker);
         }
         let server = Server::new(options(self.directory.as_ref().map(TempDir::path)));
         let handle = server.handle();
         let served = server.serve_here().unwrap();
         let serving = tokio::spawn(served.serve);
         let broker: Arc<dyn Broker> = Arc::new(connect(&served.inside).await);
-        *hosted = Some((handle, serving, Arc::clone(&broker)));
+        *hosted = Some(Host { handle, serving, broker: Arc::clone(&broker) });
         broker
     }
 
     async fn restart(&self) -> Option<Arc<dyn Broker>> {
         self.directory.as_ref()?;
-        let (handle, serving, broker) = self.hosted.lock().await.take()?;
+        let Host { handle, serving, broker } = self.hosted.lock().await.take()?;
         handle.stop();
         serving.await.unwrap().unwrap();
         broker.close().await;
