@@ -165,7 +165,7 @@ impl Engine {
         if call.state.is_settled() || !call.has(SUSPECT) {
             return;
         }
-        let (ready, lost) = (call.state == State::Ready, call.lost.saturating_sub(1));
+        let (ready, lost, lease) = (call.state == State::Ready, call.lost.saturating_sub(1), call.lease);
         if ready {
             self.step_out(index);
         }
@@ -173,6 +173,12 @@ impl Engine {
         let call = self.calls.get_mut(index);
         call.lost = lost;
         call.set(SUSPECT, lost > 0);
+        if lease != NONE && lost == 0 {
+            // Its next worker may be gone, too: with others, then it is no more to blame than they are.
+            let worker = self.leases.get(lease).worker;
+            let crowd = self.workers.get(worker).is_some_and(|it| it.peer.is_none() && it.leases.len() > 1);
+            self.leases.get_mut(lease).crowded |= crowd;
+        }
         if ready {
             call.stamp = stamp;
             self.stand(index);

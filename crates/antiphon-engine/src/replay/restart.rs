@@ -92,11 +92,17 @@ impl Replay {
         engine.hold_key(index);
         engine.count_tied(index);
         let late = engine.joins_late(index);
+        // One that has joined its lane was ready before, whatever the wall clock says now; only a retry waits in its lane.
+        let joined = !late && engine.ties(index).is_some_and(|ties| ties.ordering.is_some());
+        let was_ready = joined && engine.calls.get(index).failed == 0;
         let deadline_ms =
             engine.monotonic_of(if planted!("deadline forgotten by a restart") { 0 } else { deadline_ms });
         let held = self.leases.remove(&index);
-        let due_ms =
-            if held.is_some() || planted!("delay forgotten by a restart") { 0 } else { engine.monotonic_of(at_ms) };
+        let due_ms = if held.is_some() || was_ready || planted!("delay forgotten by a restart") {
+            0
+        } else {
+            engine.monotonic_of(at_ms)
+        };
         let now_ms = engine.now.monotonic_ms;
         let call = engine.calls.get_mut(index);
         call.deadline_ms = deadline_ms;

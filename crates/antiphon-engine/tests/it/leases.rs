@@ -1,6 +1,8 @@
 //! Leases: who holds them, how they are lost, and who is to blame.
 
-use crate::script::check;
+use crate::script::{World, check};
+use antiphon_engine::Limits;
+use antiphon_protocol::Knowledge;
 use expect_test::expect;
 
 #[test]
@@ -355,4 +357,16 @@ fn a_keyed_call_of_a_worker_that_goes_waits_for_the_end_of_its_lease() {
                 x: run a, attempt 2, token 1.2  (once recorded)
         "#]],
     );
+}
+
+#[test]
+fn a_call_that_is_no_suspect_any_more_is_lost_like_those_beside_it() {
+    let mut world = World::new(Limits::new(true));
+    // The call is a suspect when its second worker goes, and so the only one to blame there.
+    world.run("caller c\nworker v\nsubmit a\nclose v\nat 10s\nworker w slots=2\nsubmit b\nextend a\nclose w");
+    // The first worker is back with it: only its connection had broken.
+    world.run("worker v slots=2 claims=a\nat 20s");
+    let Knowledge::Known(status) = world.engine.knowledge(world.id("a")) else { panic!("it is there") };
+    let lost = status.history.iter().filter(|attempt| attempt.lost).count();
+    assert_eq!((status.lost_leases, lost), (0, 2));
 }

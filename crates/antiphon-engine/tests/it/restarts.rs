@@ -252,3 +252,33 @@ fn a_lane_waits_for_a_cancelled_attempt_also_after_a_restart() {
     world.run("worker w slots=4\nstopped a");
     assert_eq!(world.granted.last().unwrap().0, "b");
 }
+
+#[test]
+fn a_delayed_call_that_has_joined_its_lane_stays_ready_when_the_clock_is_set_back() {
+    check(
+        "caller c
+           submit a order=k delay=5s
+           at 6s
+           at 3s
+           restart
+           worker w
+           ok a",
+        expect![[r#"
+            caller c
+            submit a order=k delay=5s
+                record Submitted Now
+            at 6s
+                record LaneJoined Lazy
+            at 3s
+            restart
+                record Started Now
+            worker w
+                record Leased Now
+                w: open, keeps 0
+                w: run a, attempt 1, token 2.1  (once recorded)
+            ok a
+                record Settled Now
+                w: settled a  (once recorded)
+        "#]],
+    );
+}

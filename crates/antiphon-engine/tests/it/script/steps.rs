@@ -51,13 +51,16 @@ impl World {
         };
         let held = self.holders.iter().filter(|(_, holder)| *holder == name);
         let held = held.map(|(call, _)| HeldLease { call: self.id(call), lease: self.grants[call].lease });
+        // A lease of a call that was lost long ago.
+        let lost = LeaseTag { slot: u32::MAX, token: 1 };
+        let claims = options.get("claims").map(|call| HeldLease { call: self.id(call), lease: lost });
         let offer = Offer {
             incarnation: IncarnationId([name.as_bytes()[0]; 16]),
             name: Name::new(name).unwrap(),
             procedures: served.split(',').map(offered).collect(),
             slots,
             labels: names(options.get("labels").copied()),
-            held: if options.contains_key("empty_handed") { Vec::new() } else { held.collect() },
+            held: if options.contains_key("empty_handed") { Vec::new() } else { held.chain(claims).collect() },
         };
         self.command(Command::OpenWorker { peer, offer: &offer });
     }
