@@ -118,6 +118,14 @@ impl Output<'_> {
         events::event(effect, outcome, self.epoch)
     }
 
+    /// Whether a record stands there that never had a body: that of a call of an event. A dead letter of one may be found
+    /// again by a restart when its event is not, for both were forgotten before.
+    fn has_no_body(&self, handle: Handle) -> bool {
+        let position = Position::from_u64(handle.0).filter(|_| !Bodies::is_in_memory(handle));
+        let read = position.zip(self.journal.as_deref()).map(|(position, journal)| journal.read(position));
+        matches!(read, Some(Ok(entry)) if entry.body.is_empty())
+    }
+
     fn outcome(&mut self, told: &Told) -> Option<Outcome> {
         Some(match told.ending? {
             Ending::Stored(handle) => outcome_of(self.load(handle)),
@@ -167,9 +175,12 @@ impl Effects for Output<'_> {
             }
             antiphon_engine::Body::Stored(from) => {
                 let body = self.load(from);
-                if body.is_none() {
+                if body.is_none() && !self.has_no_body(from) {
                     // To write the record again without it would lose it for good.
-                    let text = "the journal cannot be read back while it is compacted";
+                    let what = record.kind();
+                    let text = format!(
+                        "the journal cannot be read back while it is compacted: the body of a {what:?} is gone"
+                    );
                     self.poisoned.get_or_insert_with(|| Failure::new(Code::DataLoss, text).may_have_run());
                 }
                 self.append(record, body.as_ref(), role)

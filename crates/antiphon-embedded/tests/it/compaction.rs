@@ -2,10 +2,11 @@
 
 use antiphon_broker::{Event, Inbox, Lease, Report, Wants};
 use antiphon_embedded::{Clock, Driver, DriverOptions, Outlet, PeerId, Submit};
-use antiphon_engine::Now;
+use antiphon_engine::{Now, Record};
+use antiphon_journal::{Directory, Entry, Generation, Journal, Options, Reserve, Role};
 use antiphon_protocol::{
     Answer, CallId, CallerId, Code, Failure, IncarnationId, Key, Keys, Knowledge, Name, Offer, OfferedProcedure,
-    Outcome, Payload, Query, Route, Settlement, Start, State,
+    Outcome, Pattern, Payload, Query, Route, Settlement, Start, State, Subscription,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -56,13 +57,19 @@ struct World {
     over: BTreeSet<CallId>,
 }
 
+fn small() -> Options {
+    let mut journal = Options::new();
+    journal.segment_bytes = 32 << 10;
+    journal.young_bytes = 128 << 10;
+    journal.threads = false;
+    journal
+}
+
 fn open(directory: &Path) -> (Driver, PeerId, PeerId) {
     let mut options = DriverOptions { directory: Some(directory.to_owned()), ..DriverOptions::default() };
     options.clock = Arc::new(Still);
     options.limits.outcome_bytes = 4_000;
-    options.journal.segment_bytes = 32 << 10;
-    options.journal.young_bytes = 128 << 10;
-    options.journal.threads = false;
+    options.journal = small();
     options.cache_bytes = 1_000;
     let mut driver = Driver::open(options, Arc::new(|| {})).unwrap();
     let caller = driver.open_caller(Inbox::Anonymous(CallerId([1; 16]))).unwrap();
@@ -245,4 +252,42 @@ fn an_idempotency_key_stands_for_its_call_after_any_recycling_and_restarts() {
         assert_eq!(refused.code, Code::AlreadyExists, "{refused}");
     }
     assert!(recycled > 10, "the key's records have moved: {recycled} segments were recycled");
+}
+
+#[test]
+fn a_dead_letter_is_compacted_whose_event_was_forgotten_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut world = World::new(directory.path(), 13);
+    let (name, pattern) = (Name::from_static("s"), Pattern::new("t").unwrap());
+    let subscription = Subscription { name, pattern, route: Route::new(Name::from_static("p")) };
+    world.driver.ask(Query::Subscribe(Box::new(subscription)), 2);
+    world.turn();
+    let event = CallId::new(1_790_000_000_000, [9; 10]);
+    let route = world.driver.intern(&Route { event: true, ..Route::new(Name::from_static("t")) }).unwrap();
+    let (payload, wants) = (Payload::raw(vec![3; 40]), Wants::Acceptance);
+    let start = Start::Now;
+    let emit = Submit { id: event, tag: 0, route, payload, deadline_ms: 0, start, keys: None, wants, resent: false };
+    world.driver.submit(world.caller, emit);
+    world.turn();
+    let Lease { lease, call, .. } = world.heard.leases.pop().expect("the subscription's call");
+    let settlement = Settlement::Bury(Failure::new(Code::Unimplemented, "never"));
+    world.driver.report(world.worker, Report { lease, call, settlement });
+    world.turn();
+    drop(world);
+    // Both have been forgotten, and of the two only the event's segment was recycled before the restart.
+    let storage = Arc::new(Directory::new(directory.path()));
+    let mut journal = Journal::open(storage, small(), Arc::new(|| {}), &mut |_| {}).unwrap();
+    let record = Record::Forgotten { id: event };
+    let entry = Entry { key: record.key(), kind: record.kind() as u8, head: &[], body: &[] };
+    journal.append(Generation::Young, Role::Delta, &entry, Reserve::Yes).unwrap();
+    journal.commit().unwrap();
+    drop(journal);
+    let mut world = World::new(directory.path(), 14);
+    world.next = 10_000;
+    for _ in 0..600 {
+        world.step();
+    }
+    assert!(world.driver.journal_stats().unwrap().recycled > 0, "its segment was emptied");
+    let Knowledge::Known(status) = world.knowledge(call) else { panic!("a dead letter is kept") };
+    assert_eq!(status.state, State::Dead);
 }
