@@ -190,7 +190,6 @@ impl<S: Side> Line<S> {
         state.writer = None;
         state.outbound.clear();
         state.midway = false;
-        state.hello.session += 1;
         // Nobody reads the socket meanwhile: who changes something must wake the waiting.
         state.busy = false;
         let again = state.side.lost() && !lost.last && !state.closing;
@@ -205,6 +204,8 @@ impl<S: Side> Line<S> {
             failed = failed.saturating_add(1);
             let (hello, offer) = {
                 let mut state = self.state();
+                // Also after a hello that was given up: it may arrive behind this one, and must not take over from it.
+                state.hello.session += 1;
                 (state.hello.clone(), state.side.offer())
             };
             match self.unless_closing(dial(&self.destination, &hello, offer.as_ref())).await? {

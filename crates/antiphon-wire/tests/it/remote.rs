@@ -302,6 +302,20 @@ async fn what_is_unanswered_is_sent_again_and_what_is_accepted_is_attached() {
 }
 
 #[tokio::test]
+async fn a_hello_that_was_given_up_never_takes_over_from_the_next() {
+    let script = Script::new().await;
+    let remote = script.remote(options()).await;
+    let (_caller, mut heard, talk) = script.caller(&remote).await;
+    let session = talk.hello.session;
+    drop(talk);
+    heard.down().await;
+    // It connects and gets no answer; its hello may still be on its way when the next connection's arrives.
+    drop(script.listener.accept().await.unwrap());
+    let talk = script.accept().await;
+    assert_eq!(talk.hello.session, session + 2, "each connection has a session of its own");
+}
+
+#[tokio::test]
 async fn a_deadline_goes_on_while_the_line_is_down() {
     let script = Script::new().await;
     let remote = script.remote(options()).await;
