@@ -275,7 +275,7 @@ fn a_dead_letter_is_compacted_whose_event_was_forgotten_before_it() {
     world.turn();
     drop(world);
     // Both have been forgotten, and of the two only the event's segment was recycled before the restart.
-    let storage = Arc::new(Directory::new(directory.path()));
+    let storage = Arc::new(Directory::existing(directory.path()).unwrap());
     let mut journal = Journal::open(storage, small(), Arc::new(|| {}), &mut |_| {}).unwrap();
     let record = Record::Forgotten { id: event };
     let entry = Entry { key: record.key(), kind: record.kind() as u8, head: &[], body: &[] };
