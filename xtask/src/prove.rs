@@ -37,9 +37,9 @@ impl Scale {
 /// Runs all layers and writes the page; the short form writes none. Failures of all layers are listed at the end.
 pub fn run(root: &Path, scale: Scale) -> anyhow::Result<()> {
     match scale {
-        Scale::Short => finish(&round(root, scale)),
+        Scale::Short => finish(&round(root, scale, 0)),
         Scale::Full => {
-            let entries = round(root, scale);
+            let entries = round(root, scale, 0);
             page::write(root, &entries)?;
             finish(&entries)
         }
@@ -47,7 +47,7 @@ pub fn run(root: &Path, scale: Scale) -> anyhow::Result<()> {
             let mut log = Log::open(root)?;
             let end = Duration::from_secs(u64::from(hours) * 3_600);
             while log.time() < end {
-                let entries = round(root, scale);
+                let entries = round(root, scale, log.rounds());
                 log.add(&entries)?;
                 page::write(root, &log.summed())?;
                 finish(&entries)?;
@@ -57,13 +57,14 @@ pub fn run(root: &Path, scale: Scale) -> anyhow::Result<()> {
     }
 }
 
-fn round(root: &Path, scale: Scale) -> Vec<Entry> {
-    LAYERS.iter().map(|layer| try_layer(root, layer, scale)).collect()
+/// Every layer once; the number of the round decides the seeds of those that have any of their own.
+fn round(root: &Path, scale: Scale, number: u64) -> Vec<Entry> {
+    LAYERS.iter().map(|layer| try_layer(root, layer, scale, number)).collect()
 }
 
-fn try_layer(root: &Path, layer: &Layer, scale: Scale) -> Entry {
+fn try_layer(root: &Path, layer: &Layer, scale: Scale, round: u64) -> Entry {
     let start = Instant::now();
-    let verdict = layer.run(root, scale);
+    let verdict = layer.run(root, scale, round);
     let entry = Entry { layer: layer.name.to_owned(), verdict, seconds: start.elapsed().as_secs() };
     println!("{entry}");
     entry

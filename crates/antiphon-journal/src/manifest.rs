@@ -160,7 +160,8 @@ impl Manifest {
         let copy = self.encode();
         let mut first = vec![0; copy.len()];
         let read = file.read_at(&mut first, 0).map_err(|error| ("read", error))?;
-        let order = if read == first.len() && first == copy { [1, 0] } else { [0, 1] };
+        let is_first = read == first.len() && first == copy;
+        let order = if is_first && !planted!("newer manifest overwritten first") { [1, 0] } else { [0, 1] };
         for number in order {
             file.write_all_at(&copy, number * copy.len() as u64).map_err(|error| ("write", error))?;
             file.sync_data().map_err(|error| ("fsync", error))?;

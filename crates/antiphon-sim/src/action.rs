@@ -17,6 +17,8 @@ pub enum Action {
     Advance(u64),
     /// The broker does what is due, says what it may, and commits if somebody waits.
     Turn,
+    /// The same without the commit: what waits for no fsync leaves before the batch is written.
+    Say,
     /// A client without a connection opens one.
     Connect(Client),
     /// The next bytes of a client's connection, counted from its oldest, reach the broker.
@@ -85,6 +87,31 @@ pub enum Action {
     },
     /// A worker takes no more leases, on this connection.
     Drain(u8),
+    /// The procedure of this call waits for something: its slots are free meanwhile.
+    Park {
+        worker: u8,
+        call: u32,
+    },
+    /// It has waited, and wants to go on.
+    GoOn {
+        worker: u8,
+        call: u32,
+    },
+    /// A running call tells how far it is.
+    Tell {
+        worker: u8,
+        call: u32,
+    },
+    /// A caller wants to hear what a call tells.
+    Follow {
+        caller: u8,
+        call: u32,
+    },
+    /// An operator does something.
+    Operate {
+        caller: u8,
+        deed: Deed,
+    },
     /// The broker's process is killed.
     KillBroker,
     /// The broker's machine loses power; the seed says what its disk keeps.
@@ -136,6 +163,47 @@ pub struct Shape {
     pub wants: Want,
     /// Bytes of filler in the arguments.
     pub filler: u16,
+    /// The ordering key; 0 is none.
+    pub order: u8,
+    /// Whether that is in a lane that crosses procedures.
+    pub shared_lane: bool,
+    /// The concurrency key; 0 is none.
+    pub together: u8,
+    /// The label that its worker must have; 0 is none.
+    pub label: u8,
+    /// Slots beside the first.
+    pub more_slots: u8,
+    /// Which callbacks it has, as bits: outcome, success, failure, value, and a callback of a callback.
+    pub callbacks: u8,
+    /// What kind of group it is; 0 is none.
+    pub group: u8,
+    /// The group that it is a child of, by its number, with one added; 0 is none.
+    pub child_of: u32,
+    /// The topic, if it is an event; 0 is none.
+    pub topic: u8,
+}
+
+/// What an operator does, or a program in that role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// So many calls of a procedure may run at a time; 0 is any number.
+    Cap(u8, u8),
+    Pause(u8, bool),
+    /// So many starts a second; 0 is any number.
+    Rate(u8, u8),
+    /// So many calls may wait; 0 is as many as the broker takes.
+    QueuedMax(u8, u8),
+    Subscribe(u8),
+    Unsubscribe(u8),
+    Schedule(u8),
+    Unschedule(u8),
+    PauseSchedule(u8, bool),
+    Seal(u32),
+    /// A call becomes a child of a group.
+    Join(u32, u32),
+    AddCallback(u32),
+    /// Everything of a procedure is cancelled.
+    CancelAll(u8),
 }
 
 /// What the caller waits for.

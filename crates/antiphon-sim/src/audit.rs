@@ -6,7 +6,7 @@ mod segments;
 pub(crate) use segments::{Entry, Region, Segments};
 
 use antiphon_engine::{Engine, Record, Settled};
-use antiphon_protocol::{CallId, IncarnationId, Knowledge, Name, State};
+use antiphon_protocol::{CallId, Callback, IncarnationId, Knowledge, Name, State};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A lease as the journal knows it.
@@ -28,12 +28,21 @@ struct Fact {
     outcome: Option<Vec<u8>>,
     at_most_once: bool,
     suspect: bool,
+    /// Whether it is a group that was not sealed: it may expire while the broker starts.
+    unsealed: bool,
+    /// Its callbacks, until it has settled; then those that its settlement makes, by their ids.
+    callbacks: Vec<Callback>,
+    called_back: Vec<CallId>,
+    /// The lease under which a settled call may run on.
+    ran: Option<LeaseFact>,
 }
 
 /// What the journal says, folded record by record.
 #[derive(Default)]
 pub(crate) struct Audit {
     facts: BTreeMap<CallId, Fact>,
+    /// Calls of which a record says that they are forgotten.
+    gone: BTreeSet<CallId>,
     epoch: u32,
     newest_token: u64,
     pub wrong: Vec<String>,
@@ -76,6 +85,8 @@ impl Audit {
             Record::Submitted(record) => {
                 let fact = self.facts.entry(record.id).or_default();
                 fact.at_most_once = record.route.at_most_once;
+                fact.unsealed = record.route.group.is_some() && !record.ties.sealed;
+                fact.callbacks = record.route.callbacks.iter().chain(&record.ties.callbacks).cloned().collect();
                 fact.suspect = record.progress.suspect;
                 match fact.state {
                     // The arguments of a dead letter are copied as what they were.
@@ -98,8 +109,24 @@ impl Audit {
                 (fact.state, fact.lease, fact.suspect) = (Some(State::Ready), None, progress.suspect);
             }
             Record::Settled(record) => self.settled(&record, entry),
+            Record::Sealed { id } => {
+                if let Some(fact) = self.facts.get_mut(&id) {
+                    fact.unsealed = false;
+                }
+            }
+            Record::CallbackAdded { id, callback } => {
+                if let Some(fact) = self.facts.get_mut(&id) {
+                    fact.callbacks.push(callback.into_owned());
+                }
+            }
+            Record::Stopped { id } => {
+                if let Some(fact) = self.facts.get_mut(&id) {
+                    fact.ran = None;
+                }
+            }
             Record::Forgotten { id } | Record::Entombed { id, .. } => {
                 self.facts.remove(&id);
+                self.gone.insert(id);
             }
             // The others say nothing of whether a call is there, and of its attempts.
             _ => {}
@@ -109,7 +136,13 @@ impl Audit {
     fn leased(&mut self, id: CallId, lease: LeaseFact) {
         let Some(fact) = self.facts.get_mut(&id) else { return };
         if fact.state.is_some_and(State::is_settled) {
-            return self.wrong.push(format!("call {id} was leased after it had settled"));
+            // A copy of a call whose attempt has not stopped brings its lease along.
+            if fact.tokens.get(&lease.token) != Some(&lease.attempt) && !fact.tokens.is_empty() {
+                self.wrong.push(format!("call {id} was leased after it had settled"));
+            }
+            fact.tokens.insert(lease.token, lease.attempt);
+            fact.ran = Some(lease);
+            return;
         }
         let newest = fact.tokens.keys().next_back().copied().unwrap_or(0);
         let again = fact.tokens.get(&lease.token) == Some(&lease.attempt);
@@ -138,6 +171,12 @@ impl Audit {
         if before.is_some() && fact.outcome.as_ref() != Some(&entry.body) {
             self.wrong.push(format!("call {} has two different outcomes", record.id));
         }
+        let callbacks = record.route.callbacks.iter().chain(&record.ties.callbacks);
+        let callbacks = callbacks.filter(|_| !record.ties.made);
+        fact.called_back = called_back(record.id, callbacks, record.state == State::Succeeded).collect();
+        if before.is_none() {
+            fact.ran = fact.lease.take();
+        }
         (fact.state, fact.lease, fact.outcome) = (Some(record.state), None, Some(entry.body.clone()));
     }
 
@@ -146,9 +185,19 @@ impl Audit {
         self.facts.get(&id)?.lease.as_ref()
     }
 
+    /// Who may still run a call that has settled.
+    pub fn ran_on(&self, id: CallId) -> Option<&LeaseFact> {
+        self.facts.get(&id)?.ran.as_ref()
+    }
+
     /// Whether a call is suspected of killing its workers.
     pub fn is_suspect(&self, id: CallId) -> bool {
         self.facts.get(&id).is_some_and(|fact| fact.suspect)
+    }
+
+    /// A callback of which there is no word.
+    fn is_to_be_made(&self, id: CallId) -> bool {
+        !self.facts.contains_key(&id) && !self.gone.contains(&id)
     }
 
     /// What the broker serves that the journal does not say, or the other way round.
@@ -158,10 +207,16 @@ impl Audit {
         for (id, fact) in &self.facts {
             let Some(state) = fact.state else { continue };
             unsettled += u64::from(!state.is_settled());
+            // What a crash cut off behind a settlement is made again.
+            unsettled += fact.called_back.iter().filter(|id| self.is_to_be_made(**id)).count() as u64;
             match engine.knowledge(*id) {
                 Knowledge::Known(status) => {
                     let waits = |state| matches!(state, State::Ready | State::Scheduled);
-                    if status.state != state && !(waits(state) && waits(status.state)) {
+                    if fact.unsealed && status.state == State::Expired && !state.is_settled() {
+                        unsettled -= 1;
+                        let callbacks = called_back(*id, &fact.callbacks, false);
+                        unsettled += callbacks.filter(|id| self.is_to_be_made(*id)).count() as u64;
+                    } else if status.state != state && !(waits(state) && waits(status.state)) {
                         wrong.push(format!("call {id} is {state} in the journal and {} in the broker", status.state));
                     }
                 }
@@ -176,4 +231,14 @@ impl Audit {
         }
         wrong
     }
+}
+
+/// The calls that these callbacks of a call become.
+fn called_back<'a>(
+    id: CallId,
+    callbacks: impl IntoIterator<Item = &'a Callback>,
+    succeeded: bool,
+) -> impl Iterator<Item = CallId> {
+    let follow = callbacks.into_iter().filter(move |callback| callback.on.follows(succeeded));
+    follow.map(move |callback| Callback::id(callback.on, &callback.route.procedure, id))
 }

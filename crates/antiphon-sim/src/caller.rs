@@ -4,10 +4,9 @@
 use crate::action::{Shape, Want};
 use crate::history::Seen;
 use crate::link::Up;
+use crate::routes::{self, name};
 use antiphon_broker::{Event, Inbox, Submission, Wants};
-use antiphon_protocol::{
-    Backoff, Call, CallId, CallerId, Durability, Epoch, Key, Keys, Name, Payload, Priority, Route, Start, Tag,
-};
+use antiphon_protocol::{Call, CallId, CallerId, Epoch, Key, Keys, Payload, Start, Tag};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -62,15 +61,22 @@ impl Caller {
     }
 
     /// Makes a call and, on a connection, hands it over.
-    pub fn submit(&mut self, number: u32, id: CallId, shape: &Shape, now_ms: u64, wall_ms: u64) -> (Seen, Vec<u8>) {
-        let submission = submission(number, id, shape, wall_ms);
+    pub fn submit(
+        &mut self,
+        number: u32,
+        id: CallId,
+        (shape, group): (&Shape, Option<CallId>),
+        now_ms: u64,
+        wall_ms: u64,
+    ) -> Seen {
+        let submission = submission(number, id, shape, group, wall_ms);
         let payload = submission.call.payload.bytes.to_vec();
         let deadline_at_ms = if shape.deadline_ms == 0 { 0 } else { now_ms + u64::from(shape.deadline_ms) };
         let wants = submission.wants;
         let stage = Stage::Unanswered { submission: Box::new(submission), sent: false, deadline_at_ms };
         self.calls.insert(number, Own { id, volatile: shape.volatile, wants, stage });
         let (caller, life, shape) = (self.place, self.life, *shape);
-        (Seen::Submitted { caller, life, call: number, id, shape, payload: payload.clone() }, payload)
+        Seen::Submitted { caller, life, call: number, id, shape, payload }
     }
 
     /// What to say about a call that is unanswered, or outstanding on an earlier connection.
@@ -97,6 +103,10 @@ impl Caller {
         let own = Own { id, volatile: false, wants: Wants::Outcome, stage: Stage::Outstanding };
         self.calls.insert(number, own);
         Some(Up::Attach(id, Tag::from(number)))
+    }
+
+    pub fn follow(number: u32, id: CallId) -> Up {
+        Up::Follow(id, Tag::from(number))
     }
 
     pub fn acknowledge(&mut self) -> Option<Up> {
@@ -154,6 +164,10 @@ impl Caller {
                     self.unacknowledged.push_back(id);
                 }
             }
+            Event::Progress { id, progress, .. } => {
+                let (sequence, payload) = (progress.sequence, progress.payload.bytes.to_vec());
+                seen.push(Seen::Heard { id, sequence, payload });
+            }
             Event::CancelAnswered { id, answer } => {
                 seen.push(Seen::Cancelled { caller, id, answer });
                 self.cancelling.retain(|other| *other != id);
@@ -193,30 +207,16 @@ impl Caller {
     }
 }
 
-pub(crate) fn name(text: &str) -> Name {
-    Name::new(text).expect("names of the simulation are well formed")
-}
-
-/// The procedure with this number.
-pub(crate) fn procedure(number: u8) -> Name {
-    name(&format!("sim.p{number}"))
-}
-
-fn submission(number: u32, id: CallId, shape: &Shape, wall_ms: u64) -> Submission {
-    let mut route = Route::new(procedure(shape.procedure));
-    route.tenant = (shape.tenant > 0).then(|| name(&format!("t{}", shape.tenant)));
-    route.priority = Priority::new(shape.class.min(9)).unwrap_or_default();
-    route.durability = shape.volatile.then_some(Durability::Volatile);
-    route.attempts = u16::from(shape.attempts.max(1));
-    route.backoff = Backoff { first_ms: 100, factor_tenths: 20, max_ms: 2_000 };
-    route.idempotent = shape.idempotent;
-    route.at_most_once = shape.at_most_once;
+fn submission(number: u32, id: CallId, shape: &Shape, group: Option<CallId>, wall_ms: u64) -> Submission {
     let mut payload = match shape.key {
         0 => format!("call {number} "),
         key => format!("key {key} variant {} ", shape.variant),
     };
     payload.extend(std::iter::repeat_n('.', usize::from(shape.filler)));
-    let mut call = Call::new(id, Arc::new(route), Payload::raw(payload));
+    let mut call = Call::new(id, Arc::new(routes::route(shape)), Payload::raw(payload));
+    if shape.topic > 0 {
+        return Submission { call, tag: Tag::from(number), wants: Wants::Acceptance, resent: false };
+    }
     call.deadline_ms = u64::from(shape.deadline_ms);
     let delay_ms = u64::from(shape.delay_ms);
     call.start = match delay_ms {
@@ -224,9 +224,11 @@ fn submission(number: u32, id: CallId, shape: &Shape, wall_ms: u64) -> Submissio
         _ if shape.delay_is_wall => Start::At(wall_ms + delay_ms),
         _ => Start::In(delay_ms),
     };
-    if shape.key > 0 {
-        let idempotency = Key::new(&format!("k{}", shape.key)).ok();
-        call.keys = Some(Box::new(Keys { idempotency, ..Keys::default() }));
+    let key = |letter: char, number: u8| (number > 0).then(|| Key::new(&format!("{letter}{number}")).ok()).flatten();
+    let (idempotency, ordering) = (key('k', shape.key), key('o', shape.order));
+    let keys = Keys { idempotency, ordering, concurrency: key('c', shape.together), group, ..Keys::default() };
+    if keys != Keys::default() {
+        call.keys = Some(Box::new(keys));
     }
     let wants = match shape.wants {
         Want::Both => Wants::AcceptanceAndOutcome,

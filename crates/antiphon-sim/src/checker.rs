@@ -22,6 +22,8 @@ struct Story<'a> {
     settled: BTreeSet<u64>,
     statuses: Vec<Option<State>>,
     revived_from: Option<CallId>,
+    told: Vec<&'a [u8]>,
+    heard: Vec<(u64, &'a [u8])>,
 }
 
 /// What is wrong with a history.
@@ -38,6 +40,7 @@ pub(crate) fn check(history: &[Seen], swarm: &Swarm) -> Vec<String> {
         }
         cancels_are_true(story, &mut say);
         nothing_unsettles(story, &mut say);
+        progress_was_told(story, &mut say);
     }
     tokens_are_unique(&stories, &mut wrong);
     wrong
@@ -89,6 +92,10 @@ fn stories<'a>(history: &'a [Seen], swarm: &Swarm) -> BTreeMap<CallId, Story<'a>
             | Seen::Kept { .. }
             | Seen::Epoch { .. }
             | Seen::Purged { .. } => {}
+            Seen::Told { id, payload } => stories.entry(*id).or_default().told.push(payload),
+            Seen::Heard { id, sequence, payload } => {
+                stories.entry(*id).or_default().heard.push((*sequence, payload));
+            }
         }
     }
     stories
@@ -113,6 +120,7 @@ fn outcomes_agree(story: &Story<'_>, say: &mut impl FnMut(String)) {
         story.reported.values().any(|(how, text)| *text == told && wanted.iter().any(|one| same_kind(*one, *how)))
     };
     let right = match first_state {
+        State::Succeeded | State::Failed if story.shape.is_some_and(|shape| shape.group > 0) => true,
         State::Succeeded => by_a_worker(&[How::Succeed]),
         State::Failed => by_a_worker(&[How::Fail]),
         // Dead by the broker's own decision, or with the last failure.
@@ -217,6 +225,20 @@ fn nothing_unsettles(story: &Story<'_>, say: &mut impl FnMut(String)) {
         && status != *state
     {
         say(format!("its status was {status} and its outcome {state}"));
+    }
+}
+
+/// What callers heard of a running call it told, and one number is one thing told.
+fn progress_was_told(story: &Story<'_>, say: &mut impl FnMut(String)) {
+    let mut numbers = BTreeMap::new();
+    for (sequence, payload) in &story.heard {
+        let text = String::from_utf8_lossy(payload);
+        if !story.told.contains(payload) {
+            say(format!("a caller heard {text:?}, which it never told"));
+        }
+        if numbers.insert(*sequence, payload).is_some_and(|other| other != payload) {
+            say(format!("under the number {sequence} two things were heard, one of them {text:?}"));
+        }
     }
 }
 

@@ -12,6 +12,8 @@ pub struct Coverage {
     pub disk: BTreeMap<(Op, bool), u64>,
     /// Changes of a call's state.
     pub transitions: BTreeSet<(&'static str, &'static str)>,
+    /// What was seen of the features.
+    pub reached: BTreeSet<&'static str>,
     /// What the broker was doing when it was killed.
     pub kills: BTreeMap<&'static str, u64>,
     /// Likewise when the power went.
@@ -48,6 +50,7 @@ impl Coverage {
         }
         self.transitions.extend(other.transitions.iter().copied());
         self.records.extend(other.records.iter().copied());
+        self.reached.extend(other.reached.iter().copied());
         self.audited += other.audited;
         self.starts += other.starts;
         self.refused_starts += other.refused_starts;
@@ -82,6 +85,9 @@ impl Coverage {
             if !self.transitions.contains(transition) {
                 gaps.push(format!("no call went from {} to {}", transition.0, transition.1));
             }
+        }
+        for what in REACHED.iter().chain(&crate::model::TICKS).filter(|what| !self.reached.contains(*what)) {
+            gaps.push(format!("there was never {what}"));
         }
         for when in ["between commits", "commit under way"] {
             if !self.kills.contains_key(when) {
@@ -125,4 +131,29 @@ const TRANSITIONS: &[(&str, &str)] = &[
 ];
 
 /// Every kind of record but the removal of an inbox, which nobody can ask for yet.
-const RECORDS: [u8; 10] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 11];
+const RECORDS: [u8; 22] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 17, 18, 19, 20, 21, 22, 24, 25];
+
+/// What features come to.
+const REACHED: &[&str] = &[
+    "a call of a lane",
+    "a call under a concurrency key",
+    "a call with a label",
+    "a call of several slots",
+    "a call under a cap",
+    "a call at a rate",
+    "a retry",
+    "a retry that waits for its budget",
+    "a volatile call without a retry left",
+    "a submission that a full queue refused",
+    "a procedure that waited went on",
+    "a callback",
+    "a callback of a callback",
+    "a value handed on",
+    "a group that succeeded",
+    "a group that failed",
+    "a group that was never sealed",
+    "a child cancelled with its group",
+    "a call of an event",
+    "a call cancelled in bulk",
+    "progress that was heard",
+];

@@ -1,10 +1,12 @@
 //! Chooses what happens next in a world, by its seed: mostly what moves calls on, now and then what goes wrong.
 
-use crate::action::{Action, Client, How, Shape, Want};
+use crate::action::{Action, Client, Deed, How, Shape, Want};
 use crate::disk::DiskFault;
 use crate::random::{Random, blend};
+use crate::routes::{SCHEDULES, SUBSCRIPTIONS};
 use crate::swarm::{Fault, Feature, Swarm};
 use crate::world::World;
+use antiphon_protocol::CallId;
 
 /// Of 1,000 events, how many are faults while faults are on.
 const FAULTS_IN_1000: u64 = 25;
@@ -57,7 +59,9 @@ impl Generator {
         if swarm.suffers(Fault::PowerLoss) && self.random.percent(10) {
             return Action::PowerLoss(self.random.next());
         }
-        if swarm.suffers(Fault::PowerLossInDisk) && self.random.percent(25) {
+        // Power that goes again and again while the broker starts finds what recovery leaves behind.
+        let again = if swarm.seed.is_multiple_of(4) { 60 } else { 25 };
+        if swarm.suffers(Fault::PowerLossInDisk) && self.random.percent(again) {
             let after = self.random.below(12) as u32;
             return Action::DiskFault { after, fault: DiskFault::PowerLoss };
         }
@@ -97,8 +101,10 @@ impl Generator {
             0..=11 => self.submit(world),
             12..=29 => self.deliver_up(world),
             30..=44 => self.deliver_down(world),
-            45..=59 => Action::Turn,
-            60..=77 => self.finish(world),
+            45..=48 => Action::Say,
+            49..=59 => Action::Turn,
+            60..=73 => self.finish(world),
+            74..=77 => self.operate(world),
             78..=82 => Action::Acknowledge(self.caller(world)),
             83..=89 => self.pass(world),
             90..=93 => Action::Connect(self.client(world)),
@@ -163,7 +169,11 @@ impl Generator {
     }
 
     fn submit(&mut self, world: &World) -> Action {
-        let shape = self.shape(&world.swarm);
+        let mut shape = self.shape(&world.swarm);
+        let groups: Vec<u32> = world.model.open_groups().filter_map(|id| number(world, id)).collect();
+        if world.swarm.has(Feature::Groups) && shape.group == 0 && shape.topic == 0 && self.random.percent(40) {
+            shape.child_of = self.random.pick(&groups).map_or(0, |group| group + 1);
+        }
         let call = self.calls;
         self.calls += 1;
         Action::Submit { caller: self.caller(world), call, shape }
@@ -183,7 +193,39 @@ impl Generator {
         let class = may(Feature::Priorities, 60);
         let tenant = may(Feature::Tenants, 60);
         let large = may(Feature::LargeBodies, 10);
+        let order = may(Feature::Lanes, 40);
+        let together = may(Feature::ConcurrencyKeys, 40);
+        let label = may(Feature::Labels, 30);
+        let heavy = may(Feature::HeavyCalls, 30) && swarm.slots > 1;
+        let followed = may(Feature::Callbacks, 40);
+        let group = may(Feature::Groups, 8);
+        let event = may(Feature::Events, 10);
+        if event {
+            let topic = random.between(1, 2) as u8;
+            return Shape {
+                topic,
+                volatile,
+                filler: random.below(40) as u16,
+                wants: Want::Acceptance,
+                ..Shape::default()
+            };
+        }
+        let callbacks = if followed { random.between(1, 31) as u8 } else { 0 };
+        if group {
+            let (group, wants) = (random.between(1, 5) as u8, if detached { Want::Acceptance } else { Want::Both });
+            let deadline_ms = if deadline { random.between(1, 60_000) as u32 } else { 0 };
+            return Shape { group, volatile, callbacks, wants, deadline_ms, attempts: 1, class: 4, ..Shape::default() };
+        }
         Shape {
+            order: if order { random.between(1, 3) as u8 } else { 0 },
+            shared_lane: random.percent(40),
+            together: if together { random.between(1, 2) as u8 } else { 0 },
+            label: if label { random.between(1, 2) as u8 } else { 0 },
+            more_slots: if heavy { random.between(1, u64::from(swarm.slots.min(3)) - 1) as u8 } else { 0 },
+            callbacks,
+            group: 0,
+            child_of: 0,
+            topic: 0,
             procedure: random.below(usize::from(swarm.procedures)) as u8,
             tenant: if tenant { random.between(1, 3) as u8 } else { 0 },
             class: if class { random.below(10) as u8 } else { 4 },
@@ -233,6 +275,61 @@ impl Generator {
         }
     }
 
+    /// What operators and waiting procedures do.
+    fn operate(&mut self, world: &World) -> Action {
+        let caller = self.caller(world);
+        let call = self.call();
+        let procedure = self.random.below(usize::from(world.swarm.procedures)) as u8;
+        let has = |feature| world.swarm.has(feature);
+        let groups: Vec<u32> = world.model.open_groups().filter_map(|id| number(world, id)).collect();
+        let subscription = self.random.between(1, u64::from(SUBSCRIPTIONS)) as u8;
+        let schedule = self.random.between(1, u64::from(SCHEDULES)) as u8;
+        let (often, value) = (self.random.percent(60), self.random.below(3) as u8);
+        let deed = match self.random.below(14) {
+            0 if has(Feature::Rules) => Deed::Cap(procedure, value),
+            1 if has(Feature::Rules) => Deed::Pause(procedure, !often),
+            2 if has(Feature::Rules) => Deed::Rate(procedure, value),
+            3 if has(Feature::QueueLimits) => Deed::QueuedMax(procedure, if often { value + 2 } else { 0 }),
+            4 if has(Feature::Events) && often => Deed::Subscribe(subscription),
+            4 if has(Feature::Events) => Deed::Unsubscribe(subscription),
+            5 if has(Feature::Schedules) && often => Deed::Schedule(schedule),
+            5 if has(Feature::Schedules) => Deed::Unschedule(schedule),
+            6 if has(Feature::Schedules) => Deed::PauseSchedule(schedule, !often),
+            7 if has(Feature::Groups) => match self.random.pick(&groups) {
+                Some(group) if often => Deed::Seal(*group),
+                Some(group) => Deed::Join(*group, call),
+                None => return Action::Turn,
+            },
+            8 if has(Feature::Callbacks) => Deed::AddCallback(call),
+            9 if has(Feature::BulkCancels) && value == 0 => Deed::CancelAll(procedure),
+            10 if has(Feature::Parking) => {
+                return match self.running(world) {
+                    Some((worker, call, _)) => Action::Park { worker, call },
+                    None => Action::Turn,
+                };
+            }
+            11 if has(Feature::Parking) => return self.go_on(world),
+            12 if has(Feature::Progress) => {
+                return match self.running(world) {
+                    Some((worker, call, _)) => Action::Tell { worker, call },
+                    None => Action::Turn,
+                };
+            }
+            13 if has(Feature::Progress) => {
+                let running = self.running(world).map(|(_, call, _)| call);
+                return Action::Follow { caller, call: running.unwrap_or(call) };
+            }
+            _ => return Action::Turn,
+        };
+        Action::Operate { caller, deed }
+    }
+
+    fn go_on(&mut self, world: &World) -> Action {
+        let waiting: Vec<_> = world.workers.iter().filter(|worker| !worker.paused).flat_map(|w| w.waiting()).collect();
+        let chosen = self.random.pick(&waiting).and_then(|(worker, id)| Some((*worker, number(world, *id)?)));
+        chosen.map_or(Action::Turn, |(worker, call)| Action::GoOn { worker, call })
+    }
+
     fn dead(&mut self, world: &World) -> Option<u32> {
         let letters: Vec<_> = world.model.dead_letters().map(|known| known.id).collect();
         let id = *self.random.pick(&letters)?;
@@ -266,6 +363,11 @@ impl Generator {
             Fault::WallBack => Action::WallJump(*self.random.pick(&[-1_000, -60_000, -3_600_000]).unwrap_or(&-1)),
         }
     }
+}
+
+/// The number of a call.
+fn number(world: &World, id: CallId) -> Option<u32> {
+    world.ids.iter().find(|(_, other)| **other == id).map(|(number, _)| *number)
 }
 
 /// Connections with something on its way, up or down.

@@ -96,4 +96,15 @@ pub(crate) enum Seen {
     Epoch {
         epoch: Epoch,
     },
+    /// A running call told how far it is.
+    Told {
+        id: CallId,
+        payload: Vec<u8>,
+    },
+    /// A caller heard what a call told.
+    Heard {
+        id: CallId,
+        sequence: u64,
+        payload: Vec<u8>,
+    },
 }

@@ -1,7 +1,7 @@
 //! Connections: what is on its way between a client and the broker, and which of the two still holds on.
 
 use crate::action::Client;
-use antiphon_broker::{Event, Inbox, Report, Submission};
+use antiphon_broker::{Event, Inbox, ProgressReport, Report, Submission};
 use antiphon_embedded::{PeerId, RouteRef};
 use antiphon_protocol::{Answer, CallId, LeaseTag, Offer, Query, Route, Tag};
 use std::collections::VecDeque;
@@ -20,6 +20,10 @@ pub(crate) enum Up {
     Report(Report),
     Extend(LeaseTag),
     Drain,
+    Park(LeaseTag),
+    GoOn(LeaseTag),
+    Tell(ProgressReport),
+    Follow(CallId, Tag),
     Ask(Query),
     /// The client's side of the connection is closed.
     Close,

@@ -1,14 +1,17 @@
 //! Runs seeds, reruns one, and shrinks what fails.
 
-use antiphon_sim::{Coverage, EVENTS, Ran, batch, replay, run, shrink};
+use antiphon_sim::{Coverage, EVENTS, Explored, Ran, Setup, batch, explore, replay, run, shrink};
 use anyhow::{Context, bail};
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: antiphon-sim <what>
   seeds [--from S] [--count N] [--events E] [--threads T]   run seeds; fails when a judge finds something, when a run is
                                                             not the same twice, or when the batch proves too little
-  planted [--seeds N] [--threads T]                         switch each planted bug on and run seeds until one shows it;
+  planted [--seeds N] [--threads T] [--only NAME]           switch each planted bug on and run seeds until one shows it;
                                                             fails when one is not found. Needs a build with --cfg planting
+  model [--depth D] [--states N] [--threads T]              look at every order of events of a small world
+  planted-model [--states N]                                switch on each planted bug of the protocol and look at every
+                                                            order of events until one shows it. Needs --cfg planting
   seed S [--events E] [--keep 1,2,3]                        run one seed, or only those of its events, and say what happens";
 
 fn main() -> ExitCode {
@@ -19,6 +22,8 @@ fn main() -> ExitCode {
     let done = match arguments.as_slice() {
         ["seeds", options @ ..] => seeds(options),
         ["planted", options @ ..] => planted(options),
+        ["model", options @ ..] => model(options),
+        ["planted-model", options @ ..] => planted_model(options),
         ["seed", seed, options @ ..] => one(seed, options),
         _ => Err(anyhow::anyhow!(USAGE)),
     };
@@ -73,7 +78,12 @@ fn planted(_options: &[&str]) -> anyhow::Result<()> {
 #[cfg(planting)]
 fn planted(options: &[&str]) -> anyhow::Result<()> {
     let (seeds, threads) = (number(options, "--seeds", 1_000)?, number(options, "--threads", 2)?);
-    let caught = antiphon_sim::hunt(antiphon_sim::BUGS, seeds, EVENTS, threads as usize);
+    let only = options.iter().position(|option| *option == "--only").and_then(|at| options.get(at + 1));
+    let bugs: Vec<_> = antiphon_sim::BUGS.iter().copied().filter(|bug| only.is_none_or(|only| only == bug)).collect();
+    if bugs.is_empty() {
+        bail!("there is no planted bug of that name");
+    }
+    let caught = antiphon_sim::hunt(&bugs, seeds, EVENTS, threads as usize);
     let mut missed = Vec::new();
     for one in &caught {
         match &one.by {
@@ -86,6 +96,59 @@ fn planted(options: &[&str]) -> anyhow::Result<()> {
     let tried: u64 = caught.iter().map(|one| one.seeds).sum();
     println!("{} of {} planted bugs found, in {tried} seeds", caught.len() - missed.len(), caught.len());
     if missed.is_empty() { Ok(()) } else { bail!("not found in {seeds} seeds: {}", missed.join(", ")) }
+}
+
+/// The small worlds that are explored: some faults each, so that every order of events is looked at; then all of them, as
+/// far as the number of states allows.
+const SETUPS: [Setup; 5] = [
+    Setup { at_most_once: false, crashes: 1, drops: 0, duplicates: 0, reconnects: 0, passes: 1 },
+    Setup { at_most_once: true, crashes: 1, drops: 0, duplicates: 0, reconnects: 0, passes: 0 },
+    Setup { at_most_once: true, crashes: 0, drops: 1, duplicates: 1, reconnects: 0, passes: 1 },
+    Setup { at_most_once: true, crashes: 0, drops: 0, duplicates: 1, reconnects: 1, passes: 1 },
+    Setup { at_most_once: true, crashes: 1, drops: 1, duplicates: 1, reconnects: 1, passes: 1 },
+];
+
+fn model(options: &[&str]) -> anyhow::Result<()> {
+    let depth = number(options, "--depth", 64)?;
+    let (states, threads) = (number(options, "--states", 2_000_000)?, number(options, "--threads", 2)?);
+    for setup in SETUPS {
+        let explored = explore(setup, u32::try_from(depth)?, usize::try_from(states)?, threads as usize);
+        let Explored { states, transitions, ends, depth, complete, wrong } = explored;
+        let extent = if complete { "all there are" } else { "no further" };
+        let Setup { at_most_once, crashes, drops, duplicates, reconnects, passes } = setup;
+        let once = if at_most_once { ", one call at most once" } else { "" };
+        println!(
+            "{crashes} crashes, {drops} lost and {duplicates} doubled messages, {reconnects} reconnections, {passes} leases over{once}: {states} states, {transitions} transitions, {ends} ends, {depth} steps deep, {extent}"
+        );
+        if let Some((wrong, path)) = wrong {
+            path.iter().for_each(|choice| println!("  {choice:?}"));
+            bail!("{wrong}");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(not(planting))]
+fn planted_model(_options: &[&str]) -> anyhow::Result<()> {
+    planted(&[])
+}
+
+#[cfg(planting)]
+fn planted_model(options: &[&str]) -> anyhow::Result<()> {
+    let states = usize::try_from(number(options, "--states", 200_000)?)?;
+    let mut missed = Vec::new();
+    for bug in antiphon_sim::PROTOCOL_BUGS {
+        let found = SETUPS
+            .iter()
+            .find_map(|setup| antiphon_sim::with_planted(bug, || explore(*setup, u32::MAX, states, 1)).wrong);
+        match found {
+            Some((wrong, path)) => println!("{bug}: after {} steps: {wrong}", path.len()),
+            None => missed.push(*bug),
+        }
+    }
+    let all = antiphon_sim::PROTOCOL_BUGS.len();
+    println!("{} of {all} planted bugs of the protocol found", all - missed.len());
+    if missed.is_empty() { Ok(()) } else { bail!("not found: {}", missed.join(", ")) }
 }
 
 fn report(coverage: &Coverage, twice: u64, seconds: u64) {
@@ -119,7 +182,11 @@ fn tell(ran: &Ran, events: u64) {
         println!("  found: {}", wrong.chars().take(500).collect::<String>());
     }
     let events = if events == EVENTS { String::new() } else { format!(" --events {events}") };
-    println!("again: antiphon-sim seed {}{events} --keep {}", small.seed, small.numbers());
+    println!(
+        "again: cargo run --profile prove -p antiphon-sim -- seed {}{events} --keep {}",
+        small.seed,
+        small.numbers()
+    );
 }
 
 fn one(seed: &str, options: &[&str]) -> anyhow::Result<()> {

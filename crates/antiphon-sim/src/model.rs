@@ -5,21 +5,28 @@
 
 mod answers;
 mod calls;
+mod groups;
 mod leases;
+mod made;
 mod passing;
 mod peers;
 mod recovery;
 mod retention;
+mod rules;
 
 pub(crate) use answers::Expected;
 pub(crate) use calls::{Known, Phase};
+pub(crate) use made::TICKS;
 
 use antiphon_broker::Inbox;
 use antiphon_embedded::PeerId;
 use antiphon_engine::{Engine, Limits, Now};
 use antiphon_protocol::{CallId, CallStatus, Knowledge, Name, State};
 use peers::{CallerPeer, WorkerPeer};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// How often the engine's own counts are held against what they count.
+const AUDIT_EVERY: u64 = 16;
 
 /// The bytes of a worker's incarnation.
 type Incarnation = [u8; 16];
@@ -47,14 +54,27 @@ pub(crate) struct Model {
     order: u64,
     /// Whether the disk refuses to grow: new work may be refused, and reports too.
     pub full: bool,
+    rules: rules::Rules,
+    made: made::Made,
+    /// How many events the broker has taken since its start.
+    emitted: u64,
+    /// Groups that are decided, or have settled by themselves.
+    deciding: VecDeque<CallId>,
+    /// Procedures whose calls are all to be cancelled, when the broker next comes to it.
+    bulk: Vec<Name>,
+    /// Whether there is a budget of retries.
+    budget: bool,
+    passes: u64,
     /// What was found wrong.
     pub wrong: Vec<String>,
+    /// What was seen of the features.
+    pub reached: BTreeSet<&'static str>,
     /// Which changes of state were seen.
     pub transitions: BTreeSet<(&'static str, &'static str)>,
 }
 
 impl Model {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, budget: bool) -> Self {
         Self {
             limits,
             now: Now::default(),
@@ -72,7 +92,15 @@ impl Model {
             serial: 0,
             order: 0,
             full: false,
+            rules: rules::Rules::default(),
+            made: made::Made::default(),
+            emitted: 0,
+            deciding: VecDeque::new(),
+            bulk: Vec::new(),
+            budget,
+            passes: 0,
             wrong: Vec::new(),
+            reached: BTreeSet::new(),
             transitions: BTreeSet::new(),
         }
     }
@@ -94,15 +122,24 @@ impl Model {
         self.calls.get(&id)
     }
 
+    /// Calls that are not settled, or whose attempt has not stopped.
+    fn open_calls(&self) -> impl Iterator<Item = &Known> {
+        self.open.iter().filter_map(|id| self.calls.get(id))
+    }
+
     /// How many calls are unsettled.
     pub fn unsettled(&self) -> usize {
-        self.calls.values().filter(|call| !call.is_settled()).count()
+        self.open_calls().filter(|call| !call.is_settled()).count()
     }
 
     /// Where the calls are that are not settled, for people.
     pub fn waiting(&self) -> String {
         let waiting = self.calls.values().filter(|call| !call.is_settled());
-        let waiting = waiting.map(|call| format!("{} {} is {:?}", call.id, call.route.procedure, call.phase));
+        let waiting = waiting.map(|call| {
+            let Known { id, phase, order, together, turn, .. } = call;
+            let (procedure, labels) = (&call.route.procedure, &call.route.labels);
+            format!("{id} {procedure} is {phase:?} {order:?} {turn:?} {together:?} {labels:?} {}", call.route.slots)
+        });
         waiting.take(5).collect::<Vec<_>>().join(", ")
     }
 
@@ -123,6 +160,13 @@ impl Model {
         if unsettled != mine {
             self.blame(format!("the broker has {unsettled} unsettled calls where there must be {mine}"));
         }
+        // What the engine counts along the way is counted anew now and then: that takes a look at every call.
+        self.passes += 1;
+        if self.passes.is_multiple_of(AUDIT_EVERY)
+            && let Err(wrong) = engine.audit()
+        {
+            self.blame(format!("the engine miscounts: {wrong}"));
+        }
     }
 
     pub(super) fn compare_one(&mut self, engine: &Engine, id: CallId) {
@@ -134,7 +178,11 @@ impl Model {
                 }
             }
             _ if !call.is_settled() => {
-                self.blame(format!("call {id} is {:?} and the broker does not know it", call.phase));
+                let (what, of) = (call.route.procedure.clone(), call.cause);
+                let phase = call.phase;
+                self.blame(format!(
+                    "call {id} of {what}, made of {of:?}, is {phase:?} and the broker does not know it"
+                ));
             }
             _ => self.forgotten(id),
         }

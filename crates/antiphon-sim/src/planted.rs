@@ -63,6 +63,18 @@ pub const BUGS: &[&str] = &[
     "young dead letters evicted",
 ];
 
+/// Those that break the protocol of leases, tokens and sessions: the model check must find them, too.
+pub const PROTOCOL_BUGS: &[&str] = &[
+    "at most once leased again",
+    "lease leaves unrecorded",
+    "leases never end",
+    "leases of a returning worker leak",
+    "outcome before fsync",
+    "report answered before fsync",
+    "stale token accepted",
+    "tokens start anew after a restart",
+];
+
 /// What came of one planted bug.
 #[cfg(planting)]
 #[derive(Clone, Debug)]
@@ -100,4 +112,13 @@ pub fn hunt(bugs: &[&'static str], seeds: u64, events: u64, threads: usize) -> V
     let mut all = all.into_inner().expect("no run panics");
     all.sort_by_key(|caught| caught.bug);
     all
+}
+
+/// Does something with a bug switched on, on this thread.
+#[cfg(planting)]
+pub fn with_planted<R>(bug: &'static str, run: impl FnOnce() -> R) -> R {
+    antiphon_planted::plant(Some(bug));
+    let result = run();
+    antiphon_planted::plant(None);
+    result
 }

@@ -60,7 +60,7 @@ pub fn replay(seed: u64, actions: &[(usize, Action)]) -> Ran {
 
 fn end(mut world: World, trace: Vec<(usize, Action)>) -> Ran {
     if !world.has_failed() {
-        world.heal();
+        world.heal_safely();
     }
     let wrong = world.verdict();
     let mut coverage = std::mem::take(&mut world.coverage);

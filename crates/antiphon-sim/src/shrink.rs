@@ -4,7 +4,11 @@ use crate::action::Action;
 use crate::run::{Ran, replay};
 
 /// Runs at most: a run of a few hundred events takes some milliseconds.
-const RUNS_MAX: usize = 4_000;
+const RUNS_MAX: usize = 12_000;
+/// As few events as people read.
+const SMALL: usize = 12;
+/// How far apart two events are that are tried to be dropped together, such as a call and its delivery.
+const PAIR: usize = 10;
 
 /// A failure without what is not needed for it.
 #[derive(Clone, Debug)]
@@ -73,6 +77,24 @@ impl Shrinker {
     }
 }
 
+impl Shrinker {
+    /// Drops two events at a time; says whether that made it smaller.
+    fn drop_pairs(&mut self) -> bool {
+        let (mut at, before) = (0, self.best.len());
+        while at < self.best.len() {
+            let last = (at + PAIR).min(self.best.len());
+            let dropped = (at + 1..last).any(|other| {
+                let mut fewer = self.best.clone();
+                fewer.remove(other);
+                fewer.remove(at);
+                self.fails(&fewer)
+            });
+            at += usize::from(!dropped);
+        }
+        self.best.len() < before
+    }
+}
+
 /// Shrinks a failing run.
 #[must_use]
 pub fn shrink(failed: &Ran) -> Shrunk {
@@ -80,5 +102,8 @@ pub fn shrink(failed: &Ran) -> Shrunk {
     let (best, wrong) = (failed.trace.clone(), failed.wrong.clone());
     let mut shrinker = Shrinker { seed: failed.seed, runs: 0, best, wrong, kind };
     shrinker.drop_pieces();
+    while shrinker.best.len() > SMALL && shrinker.drop_pairs() {
+        shrinker.drop_pieces();
+    }
     Shrunk { seed: shrinker.seed, actions: shrinker.best, wrong: shrinker.wrong }
 }

@@ -77,10 +77,24 @@ pub enum Feature {
     LowLimits,
     ShortRetention,
     LargeBodies,
+    Lanes,
+    ConcurrencyKeys,
+    Labels,
+    HeavyCalls,
+    Rules,
+    QueueLimits,
+    RetryBudget,
+    Parking,
+    Callbacks,
+    Groups,
+    Events,
+    Schedules,
+    Progress,
+    BulkCancels,
 }
 
 impl Feature {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 35] = [
         Self::Volatile,
         Self::Idempotent,
         Self::AtMostOnce,
@@ -102,6 +116,20 @@ impl Feature {
         Self::LowLimits,
         Self::ShortRetention,
         Self::LargeBodies,
+        Self::Lanes,
+        Self::ConcurrencyKeys,
+        Self::Labels,
+        Self::HeavyCalls,
+        Self::Rules,
+        Self::QueueLimits,
+        Self::RetryBudget,
+        Self::Parking,
+        Self::Callbacks,
+        Self::Groups,
+        Self::Events,
+        Self::Schedules,
+        Self::Progress,
+        Self::BulkCancels,
     ];
 }
 
@@ -144,6 +172,10 @@ impl Swarm {
             limits.dead_letter_ms = random.between(60_000, 600_000);
             limits.outcome_bytes = random.between(1_000, 20_000);
             limits.dead_letters_max = random.between(2, 20) as u32;
+        }
+        if has(Feature::RetryBudget) {
+            limits.retries_min = random.between(1, 2) as u32;
+            limits.retry_percent = *random.pick(&[0, 10]).unwrap_or(&10);
         }
         if has(Feature::LowLimits) {
             limits.calls_max = random.between(4, 30) as u32;

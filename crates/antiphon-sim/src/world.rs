@@ -22,6 +22,7 @@ use antiphon_embedded::{Driver, PeerId};
 use antiphon_protocol::{CallId, Query};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The broker's process, while it runs.
 pub(crate) struct Broker {
@@ -69,7 +70,7 @@ impl World {
         let named = swarm.has(Feature::NamedInboxes);
         let callers = (0..swarm.callers).map(|place| Caller::new(place, 0, named && place % 2 == 0)).collect();
         let workers = (0..swarm.workers).map(|place| Worker::new(place, 0, swarm.procedures, swarm.slots)).collect();
-        let model = Model::new(swarm.limits.clone());
+        let model = Model::new(swarm.limits.clone(), swarm.has(Feature::RetryBudget));
         Self {
             clock: SimClock::default(),
             disk: Disk::default(),
@@ -100,7 +101,12 @@ impl World {
 
     /// Carries out one action; false when it does not apply now.
     pub fn apply(&mut self, action: &Action) -> bool {
-        let applied = self.step(action);
+        // A judge that goes wrong is a finding, too, and shrinks like any other.
+        let applied = catch_unwind(AssertUnwindSafe(|| self.step(action))).unwrap_or_else(|panic| {
+            self.wrong.push(format!("the simulation panicked: {}", crate::panic_text(&*panic)));
+            self.broker = None;
+            true
+        });
         if applied {
             self.happened += 1;
             self.quiet += 1;
@@ -118,6 +124,7 @@ impl World {
         match *action {
             Action::Advance(ms) => self.advance(ms),
             Action::Turn => self.turn(),
+            Action::Say => self.say_only(),
             Action::Connect(client) => self.connect(client),
             Action::ToBroker(client, nth) => self.deliver_up(client, nth),
             Action::ToClient(client, nth) => self.deliver_down(client, nth),
@@ -136,6 +143,11 @@ impl World {
             Action::Extend { worker, call } => self.extend(worker, call),
             Action::Credit { worker, slots } => self.credit(worker, slots),
             Action::Drain(worker) => self.drain(worker),
+            Action::Park { worker, call } => self.park(worker, call),
+            Action::GoOn { worker, call } => self.go_on(worker, call),
+            Action::Tell { worker, call } => self.tell(worker, call),
+            Action::Follow { caller, call } => self.follow(caller, call),
+            Action::Operate { caller, deed } => self.operate(caller, deed),
             Action::KillBroker => self.kill_broker(),
             Action::PowerLoss(seed) => self.power_loss(seed),
             Action::StopBroker => self.stop_broker(),
@@ -217,6 +229,7 @@ impl World {
             self.history.iter().filter(accepted).filter_map(|seen| self.number(seen)).collect();
         self.coverage.quiet_accepted = accepted.len() as u64;
         self.coverage.transitions.extend(self.model.transitions.iter().copied());
+        self.coverage.reached.extend(self.model.reached.iter().copied());
         for ((op, power), count) in self.disk.fired() {
             *self.coverage.disk.entry((op, power)).or_default() += count;
         }

@@ -28,11 +28,16 @@ pub enum Verdict {
 
 const MOUNTS: &[&str] = &["mount", "umount", "losetup", "mkfs.ext4", "python3"];
 
+/// The layers that have other seeds in each round of the long form. Those of real processes draw theirs.
+const SIMULATOR: &str = "simulator";
+const FUZZING: &str = "fuzzing";
+const SEEDS_A_ROUND: u64 = 20_000;
+
 /// In the order in which they run. An amount is what is set before the command, or, if it begins with `--`, what is
 /// appended to it.
 pub const LAYERS: &[Layer] = &[
     Layer {
-        name: "simulator",
+        name: SIMULATOR,
         cargo: "run --profile prove -p antiphon-sim -- seeds",
         amount: ["--count 2000", "--count 20000"],
         needs: &[],
@@ -53,6 +58,18 @@ pub const LAYERS: &[Layer] = &[
         name: "random combinations",
         cargo: "test --profile prove -p antiphon-engine --test it combinations -- --nocapture",
         amount: ["ANTIPHON_PROVE_WORLDS=500", "ANTIPHON_PROVE_WORLDS=20000"],
+        needs: &[],
+    },
+    Layer {
+        name: "model check",
+        cargo: "run --profile prove -p antiphon-sim -- model",
+        amount: ["--states 20000", "--states 1500000"],
+        needs: &[],
+    },
+    Layer {
+        name: "planted, model check",
+        cargo: "run --profile prove -p antiphon-sim -- planted-model",
+        amount: ["RUSTFLAGS=--cfg planting", "RUSTFLAGS=--cfg planting"],
         needs: &[],
     },
     Layer {
@@ -77,7 +94,7 @@ pub const LAYERS: &[Layer] = &[
         needs: &[],
     },
     Layer {
-        name: "fuzzing",
+        name: FUZZING,
         cargo: "run --release -p antiphon-fuzz --",
         amount: ["--executions 200000", "--executions 50000000"],
         needs: &[],
@@ -121,11 +138,11 @@ pub const LAYERS: &[Layer] = &[
 ];
 
 impl Layer {
-    pub fn run(&self, root: &Path, scale: Scale) -> Verdict {
+    pub fn run(&self, root: &Path, scale: Scale, round: u64) -> Verdict {
         if let Some(reason) = self.needs.iter().find_map(|program| missing(program)) {
             return Verdict::Impossible(reason);
         }
-        let mut command = self.command(root, scale);
+        let mut command = self.command(root, scale, round);
         match command.output() {
             Err(error) => Verdict::Failed(format!("cargo does not run: {error}")),
             Ok(output) => {
@@ -139,13 +156,18 @@ impl Layer {
         }
     }
 
-    fn command(&self, root: &Path, scale: Scale) -> Command {
+    fn command(&self, root: &Path, scale: Scale, round: u64) -> Command {
         let [short, full] = self.amount;
         let amount = if scale == Scale::Short { short } else { full };
         let mut command = Command::new("cargo");
         command.current_dir(root).args(self.cargo.split(' '));
         if amount.starts_with("--") {
             command.args(amount.split(' '));
+            match self.name {
+                SIMULATOR => command.args(["--from", &(round * SEEDS_A_ROUND).to_string()]),
+                FUZZING => command.args(["--seed", &(round + 1).to_string()]),
+                _ => &mut command,
+            };
             return command;
         }
         // `RUSTFLAGS=--cfg shuttle` is one setting of two words.

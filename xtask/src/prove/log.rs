@@ -52,6 +52,12 @@ impl Log {
         Duration::from_secs(self.entries.iter().map(|entry| entry.seconds).sum())
     }
 
+    /// How many rounds there were.
+    pub fn rounds(&self) -> u64 {
+        let first = self.entries.first().map(|entry| &entry.layer);
+        self.entries.iter().filter(|entry| Some(&entry.layer) == first).count() as u64
+    }
+
     pub fn add(&mut self, entries: &[Entry]) -> anyhow::Result<()> {
         let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
         for entry in entries {

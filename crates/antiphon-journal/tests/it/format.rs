@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use antiphon_journal::{Directory, Entry, Generation, Journal, Recovered, Reserve, Role, dump, verify};
+use antiphon_journal::{Directory, Entry, Generation, Journal, OpenError, Recovered, Reserve, Role, dump, verify};
 
 use crate::fault::{Crash, FaultStorage};
 use crate::world::small_options;
@@ -134,4 +134,21 @@ fn a_journal_of_format_1_is_read_for_ever() {
         ["4 Young Base 10 t00 2000", "5 Cold Base 11 t01 20"]
     );
     assert_eq!((journal.stats().recovered, journal.stats().rewritten), (5, 2));
+}
+
+#[test]
+fn a_journal_of_a_newer_format_is_refused_by_name_and_left_alone() {
+    let storage = fixture("format-1");
+    let mut meta = storage.bytes("meta");
+    let half = meta.len() / 2;
+    // The format's number stands behind the checksum and the mark, in both copies.
+    (meta[8], meta[half + 8]) = (2, 2);
+    storage.put("meta", meta);
+    let before: Vec<_> = storage.names().iter().map(|name| storage.bytes(name)).collect();
+    let opened = Journal::open(Arc::new(storage.clone()), small_options(), Arc::new(|| {}), &mut |_| {});
+    let Err(OpenError::NewerFormat { found: 2, known: 1 }) = opened else { panic!("{:?}", opened.map(|_| ())) };
+    let told = OpenError::NewerFormat { found: 2, known: 1 }.to_string();
+    assert_eq!(told, "the journal has format 2, this program knows up to 1: use a newer program");
+    let after: Vec<_> = storage.names().iter().map(|name| storage.bytes(name)).collect();
+    assert!(before == after, "a journal that is refused is left as it was");
 }

@@ -5,7 +5,7 @@ use super::calls::{Known, Phase};
 use super::leases::decided_code;
 use antiphon_broker::{Event, Lease};
 use antiphon_embedded::PeerId;
-use antiphon_protocol::{CallId, CancelAnswer, Knowledge, LeaseTag, Outcome, State, Tag};
+use antiphon_protocol::{CallId, CancelAnswer, Code, Knowledge, LeaseTag, Outcome, State, Tag};
 
 /// An answer that is owed to a peer.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +68,7 @@ impl Model {
     pub fn hear(&mut self, peer: PeerId, event: &Event) {
         let answered = match event {
             Event::Accepted { tag, id, duplicate, .. } => {
+                self.event_told(*id);
                 let right = self.take_expected(peer, |one| {
                     matches!(one, Expected::Accepted { tag: t, id: i, duplicate: d, .. } if (t, i, d) == (tag, id, duplicate))
                 });
@@ -105,11 +106,14 @@ impl Model {
             Event::CancelAsked { .. }
             | Event::DrainAsked
             | Event::Writable
-            | Event::Progress { .. }
             | Event::ProgressEnded { .. }
             | Event::Emitted { .. }
-            | Event::Watched { .. }
-            | Event::Resumed { .. } => return,
+            | Event::Watched { .. } => return,
+            Event::Progress { .. } => {
+                self.reached.insert("progress that was heard");
+                return;
+            }
+            Event::Resumed { lease } => return self.resumed(peer, *lease),
         };
         match answered {
             None => {
@@ -151,7 +155,13 @@ impl Model {
         }
         match (&known.outcome, outcome) {
             (Some(mine), told) if mine == told => {}
+            // What is gathered of a group is the same whoever is told of it.
+            (None, told) if known.group.is_some() && matches!(state, State::Succeeded | State::Failed) => {
+                known.outcome = Some(told.clone());
+            }
             (None, Outcome::Failure(failure)) if failure.code == decided_code(state) => {}
+            (None, Outcome::Failure(failure))
+                if self.budget && !known.durable && failure.code == Code::ResourceExhausted => {}
             (mine, _) => wrong = Some(format!("ended with {mine:?}")),
         }
         known.told(known.last_mark());
@@ -169,7 +179,7 @@ impl Model {
         let Some(known) = self.calls.get_mut(&id) else {
             return self.blame(format!("a lease of call {id}, which is not there"));
         };
-        if known.payload != lease.payload.bytes {
+        if known.payload.as_deref().is_some_and(|payload| payload != &lease.payload.bytes[..]) {
             self.wrong.push(format!("call {id} was leased with other arguments than it was submitted with"));
         }
         let current = known.lease.as_mut().filter(|held| Some(held.worker) == worker && held.token.is_none());

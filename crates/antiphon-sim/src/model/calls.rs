@@ -1,13 +1,19 @@
 //! Calls as the model has them: submitting, cancelling, attaching, and the marks of how far each has come.
 
 use super::answers::Expected;
+use super::groups::Grouped;
+use super::leases::Parked;
 use super::{Incarnation, Model};
 use antiphon_broker::{Submission, Wants};
 use antiphon_embedded::PeerId;
 use antiphon_engine::Engine;
-use antiphon_protocol::{CallId, CancelAnswer, Durability, Knowledge, Name, Outcome, Route, Start, State};
+use antiphon_protocol::{
+    CallId, Callback, CancelAnswer, Durability, Key, Knowledge, Name, Outcome, Route, Setting, Start, State,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+
+const QUEUE_FULL: &str = "its queue is full";
 
 /// Where a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +37,7 @@ pub(crate) struct Lease {
     pub orphan: bool,
     pub crowded: bool,
     pub as_suspect: bool,
+    pub parked: Parked,
     /// Whether its grant waits for the journal.
     pub gated: bool,
 }
@@ -67,7 +74,8 @@ pub(crate) struct Known {
     pub key: Option<String>,
     /// As it was submitted.
     pub own_key: Option<String>,
-    pub payload: Vec<u8>,
+    /// `None` is whatever the broker has put together.
+    pub payload: Option<Vec<u8>>,
     /// The inbox that its outcome goes to.
     pub inbox: Option<String>,
     pub wants_acceptance: bool,
@@ -80,6 +88,21 @@ pub(crate) struct Known {
     /// A dead letter that is one too many: it is kept only for its inbox.
     pub evicted: bool,
     pub revives: bool,
+    /// The call, event or schedule that it was made of.
+    pub cause: Option<CallId>,
+    /// Callbacks that were added to it, and whether somebody was told.
+    pub added: Vec<Callback>,
+    pub added_told: bool,
+    /// Its ordering key, and when it joined its lane; not known when it joined late and the broker went down since.
+    pub order: Option<String>,
+    pub turn: Option<(u64, u64)>,
+    pub turn_lost: bool,
+    /// Its concurrency key.
+    pub together: Option<String>,
+    pub group: Option<Grouped>,
+    /// The groups that it is a child of, and the one that it was submitted into.
+    pub groups: Vec<CallId>,
+    pub submitted_into: Option<CallId>,
     /// Since the last thing that is known to be on disk.
     pub marks: Vec<Mark>,
     /// The mark that somebody was told of; nothing before it may come back.
@@ -87,6 +110,57 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// A ready call without anything that is particular, which no inbox waits for.
+    pub fn new(id: CallId, route: Arc<Route>, durable: bool, offset: u64) -> Self {
+        Self {
+            id,
+            route,
+            durable,
+            phase: Phase::Ready,
+            started: 0,
+            failed: 0,
+            lost: 0,
+            suspect: false,
+            lease: None,
+            deadline_ms: 0,
+            offsets: (offset, offset),
+            key: None,
+            own_key: None,
+            payload: None,
+            inbox: None,
+            wants_acceptance: true,
+            audience: BTreeSet::new(),
+            outcome: None,
+            settled_wall_ms: 0,
+            acknowledged: false,
+            evicted: false,
+            revives: false,
+            cause: None,
+            added: Vec::new(),
+            added_told: false,
+            order: None,
+            turn: None,
+            turn_lost: false,
+            together: None,
+            group: None,
+            groups: Vec::new(),
+            submitted_into: None,
+            marks: Vec::new(),
+            floor: None,
+        }
+    }
+
+    /// How many calls it stands for while it is not settled.
+    pub fn weight(&self) -> u64 {
+        let added: u64 = self.added.iter().map(|callback| u64::from(callback.route.calls())).sum();
+        u64::from(self.route.calls()) + added
+    }
+
+    /// Whether two of it must not overlap with others.
+    pub fn is_serial(&self) -> bool {
+        self.order.is_some() || self.together.is_some()
+    }
+
     pub fn is_settled(&self) -> bool {
         matches!(self.phase, Phase::Settled(_))
     }
@@ -124,6 +198,9 @@ impl Model {
         self.tick(engine);
         let call = &submission.call;
         let tag = submission.tag;
+        if call.route.event {
+            return self.emit(engine, peer, submission);
+        }
         if self.calls.contains_key(&call.id) {
             return self.submit_again(engine, call.id, peer, submission);
         }
@@ -134,8 +211,14 @@ impl Model {
             if self.is_ambiguous(&call.route.procedure, key) {
                 // Of several calls that stood for the key one after the other, a restart may have brought back any.
                 let inbox = self.callers.get(&peer).map(|caller| caller.inbox.clone()).unwrap_or_default();
-                for known in self.calls.values_mut().filter(|known| known.own_key.as_deref() == Some(key)) {
+                let of_key = |known: &&mut Known| known.own_key.as_deref() == Some(key);
+                let mut all = Vec::new();
+                for known in self.calls.values_mut().filter(of_key) {
                     known.audience.insert(inbox.clone());
+                    all.push(known.id);
+                }
+                for id in all {
+                    self.tie_again(engine, id, submission);
                 }
                 return match engine.knowledge(call.id) {
                     Knowledge::Known(_) => {
@@ -146,7 +229,8 @@ impl Model {
                     _ => self.expect(peer, Expected::Either { tag }),
                 };
             }
-            let same = self.calls.get(&known).is_some_and(|known| known.payload == call.payload.bytes);
+            let same =
+                self.calls.get(&known).is_some_and(|known| known.payload.as_deref() == Some(&call.payload.bytes[..]));
             if !same {
                 return self.expect(peer, Expected::Refused { tag });
             }
@@ -157,6 +241,9 @@ impl Model {
         let taken = matches!(engine.knowledge(call.id), Knowledge::Known(_));
         let refusable = self.may_refuse(submission, peer, key.is_some());
         if !taken {
+            if self.must_refuse(submission, peer, key.is_some()) == Some(QUEUE_FULL) {
+                self.reached.insert("a submission that a full queue refused");
+            }
             if !refusable {
                 self.blame(format!("call {} was refused without a reason", call.id));
             }
@@ -177,35 +264,24 @@ impl Model {
             Start::In(ms) => now_ms + ms + 1,
             Start::At(wall_ms) => (now_ms + wall_ms).saturating_sub(self.now.wall_ms).max(1),
         };
+        let due_ms = call.route.group.map_or(due_ms, |group| now_ms + group.unsealed_ms);
         let durable = call.route.durability != Some(Durability::Volatile);
         let inbox = self.callers.get(&peer).map(|caller| caller.inbox.clone());
         let offset = self.now.wall_ms - now_ms;
-        let mut known = Known {
-            id: call.id,
-            route: Arc::clone(&call.route),
-            durable,
-            phase: if due_ms > now_ms { Phase::Scheduled(due_ms) } else { Phase::Ready },
-            started: 0,
-            failed: 0,
-            lost: 0,
-            suspect: false,
-            lease: None,
-            deadline_ms: if call.deadline_ms == 0 { 0 } else { now_ms + call.deadline_ms },
-            offsets: (offset, offset),
-            key: key.clone(),
-            own_key: key.clone(),
-            payload: call.payload.bytes.to_vec(),
-            audience: inbox.iter().cloned().collect(),
-            inbox: inbox.filter(|_| submission.wants != Wants::Acceptance),
-            wants_acceptance: submission.wants != Wants::Outcome,
-            outcome: None,
-            settled_wall_ms: 0,
-            acknowledged: false,
-            evicted: false,
-            revives: false,
-            marks: Vec::new(),
-            floor: None,
-        };
+        let mut known = Known::new(call.id, Arc::clone(&call.route), durable, offset);
+        known.phase = if due_ms > now_ms { Phase::Scheduled(due_ms) } else { Phase::Ready };
+        known.deadline_ms = if call.deadline_ms == 0 { 0 } else { now_ms + call.deadline_ms };
+        (known.key, known.own_key) = (key.clone(), key.clone());
+        known.payload = Some(call.payload.bytes.to_vec());
+        known.audience = inbox.iter().cloned().collect();
+        known.inbox = inbox.filter(|_| submission.wants != Wants::Acceptance);
+        known.wants_acceptance = submission.wants != Wants::Outcome;
+        let text = |key: &Option<Key>| key.as_ref().map(|key| key.as_str().to_owned());
+        known.order = call.keys.as_ref().and_then(|keys| text(&keys.ordering));
+        known.together = call.keys.as_ref().and_then(|keys| text(&keys.concurrency));
+        known.submitted_into = call.keys.as_ref().and_then(|keys| keys.group);
+        known.group = call.route.group.map(|_| Grouped::default());
+        let ready = known.phase == Phase::Ready;
         let mark = known.mark();
         self.transitions.insert(("new", known.state().name()));
         self.graveyard.remove(&call.id);
@@ -213,7 +289,16 @@ impl Model {
             self.keys.insert((call.route.procedure.clone(), key), call.id);
         }
         self.open.insert(call.id);
+        let group = known.submitted_into;
         self.calls.insert(call.id, known);
+        self.made.accepted += 1;
+        if ready {
+            self.order += 1;
+            self.join_lane(call.id, (self.order, 0));
+        }
+        if let Some(group) = group {
+            self.enter_group(call.id, group);
+        }
         if submission.wants != Wants::Outcome {
             let (tag, id) = (submission.tag, call.id);
             self.expect(peer, Expected::Accepted { tag, id, duplicate: false, mark });
@@ -247,6 +332,10 @@ impl Model {
         if known.route.procedure != submission.call.route.procedure {
             return self.expect(peer, Expected::Refused { tag });
         }
+        if !self.tie_again(engine, id, submission) {
+            return self.expect(peer, Expected::Refused { tag });
+        }
+        let Some(known) = self.calls.get_mut(&id) else { return };
         let mark = known.last_mark();
         if submission.wants != Wants::Acceptance {
             known.audience.insert(inbox);
@@ -256,10 +345,32 @@ impl Model {
         }
     }
 
+    /// The same call once more may bring callbacks and a group along; whether all of them were taken.
+    fn tie_again(&mut self, engine: &Engine, id: CallId, submission: &Submission) -> bool {
+        let call = &submission.call;
+        let called_back = call.route.callbacks.iter().all(|callback| self.callback_added(engine, id, callback));
+        let group = call.keys.as_ref().and_then(|keys| keys.group).filter(|_| id != call.id);
+        let Some(group) = group.filter(|_| called_back) else { return called_back };
+        self.join(engine, group, id);
+        self.calls.get(&id).is_some_and(|known| known.groups.contains(&group))
+    }
+
     /// Why a new call must not be taken, if it must not.
     fn must_refuse(&self, submission: &Submission, peer: PeerId, keyed: bool) -> Option<&'static str> {
-        if self.unsettled() >= self.limits.calls_max as usize {
+        let unsettled = self.open_calls().filter(|known| !known.is_settled());
+        let load: u64 = unsettled.map(Known::weight).sum();
+        let call = &submission.call;
+        if load + u64::from(call.route.calls()) > u64::from(self.limits.calls_max) {
             return Some("there are too many");
+        }
+        if let Some(most) = self.rule(&call.route.procedure, Setting::QueuedMax)
+            && self.queued(&call.route.procedure) >= most
+        {
+            return Some(QUEUE_FULL);
+        }
+        let durable = call.route.durability != Some(Durability::Volatile);
+        if let Some(reason) = call.keys.as_ref().and_then(|keys| self.is_closed_to(keys.group?, durable)) {
+            return Some(reason);
         }
         if keyed && self.keys.len() > self.limits.keys_max as usize {
             return Some("there are too many keys");
@@ -322,6 +433,7 @@ impl Model {
         };
         let answer = match known.phase {
             Phase::Settled(state) => CancelAnswer::AlreadySettled(state),
+            _ if known.group.is_some() => CancelAnswer::Children,
             Phase::Leased => CancelAnswer::Stopping { worker: self.worker_name(known) },
             _ if known.started == 0 => CancelAnswer::NeverRan,
             _ => CancelAnswer::BetweenAttempts,
@@ -358,6 +470,7 @@ impl Model {
         self.evict_dead();
         let Some(known) = self.calls.get_mut(&id) else { return };
         if known.started == 0
+            && known.group.is_none()
             && let Some(key) = known.key.take()
         {
             let key = (known.route.procedure.clone(), key);
@@ -365,6 +478,9 @@ impl Model {
                 self.keys.remove(&key);
             }
         }
+        self.make_callbacks(id);
+        self.count_child(id, state == State::Succeeded);
+        self.leave_children(id);
     }
 
     /// An operator revived a dead letter.
@@ -378,11 +494,17 @@ impl Model {
         (known.lease, known.deadline_ms, known.key, known.own_key, known.inbox) = (None, 0, None, None, None);
         (known.outcome, known.acknowledged, known.floor, known.revives) = (None, false, None, true);
         known.wants_acceptance = true;
+        known.durable = known.route.durability != Some(Durability::Volatile);
+        (known.groups, known.submitted_into, known.cause) = (Vec::new(), None, None);
+        (known.turn, known.turn_lost) = (None, false);
         known.marks.clear();
         known.mark();
         self.transitions.insert(("new", "ready"));
         self.open.insert(id);
         self.calls.insert(id, known);
+        self.made.accepted += 1;
+        self.order += 1;
+        self.join_lane(id, (self.order, 0));
         true
     }
 

@@ -6,16 +6,68 @@ use super::{Incarnation, Model};
 use antiphon_broker::Report;
 use antiphon_embedded::PeerId;
 use antiphon_engine::Engine;
-use antiphon_protocol::{CallId, CallStatus, Code, Failure, Knowledge, LeaseTag, Outcome, Settlement, State};
+use antiphon_protocol::{CallId, CallStatus, Code, Failure, Knowledge, LeaseTag, Outcome, Setting, Settlement, State};
+
+/// Whether a lease takes its slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parked {
+    No,
+    /// Its procedure waits.
+    Yes,
+    /// Its procedure wants to go on, and has not been told that it may.
+    Over,
+}
 
 impl Model {
+    /// A procedure waits: the broker has been told.
+    pub fn park(&mut self, engine: &Engine, peer: PeerId, tag: LeaseTag) {
+        self.tick(engine);
+        match self.held(peer, tag) {
+            None => self.expect(peer, Expected::Stale { lease: tag }),
+            Some(id) => self.set_parked(id, Parked::Yes),
+        }
+    }
+
+    /// A procedure has waited and wants to go on.
+    pub fn go_on(&mut self, engine: &Engine, peer: PeerId, tag: LeaseTag) {
+        self.tick(engine);
+        let Some(id) = self.held(peer, tag) else { return self.expect(peer, Expected::Stale { lease: tag }) };
+        let parked =
+            self.calls.get(&id).and_then(|known| known.lease.as_ref()).is_some_and(|l| l.parked == Parked::Yes);
+        if parked {
+            self.set_parked(id, Parked::Over);
+        }
+    }
+
+    /// A procedure that waited has its slots again.
+    pub(super) fn resumed(&mut self, peer: PeerId, tag: LeaseTag) {
+        if let Some(id) = self.held(peer, tag) {
+            self.reached.insert("a procedure that waited went on");
+            self.set_parked(id, Parked::No);
+        }
+    }
+
+    fn set_parked(&mut self, id: CallId, parked: Parked) {
+        if let Some(lease) = self.calls.get_mut(&id).and_then(|known| known.lease.as_mut()) {
+            lease.parked = parked;
+        }
+    }
+
+    /// A running call has told how far it is.
+    pub fn told_of(&mut self, engine: &Engine, peer: PeerId, tag: LeaseTag) {
+        self.tick(engine);
+        if self.held(peer, tag).is_none() {
+            self.expect(peer, Expected::Stale { lease: tag });
+        }
+    }
+
     /// The call whose lease this worker may speak for under this tag.
     fn held(&self, peer: PeerId, tag: LeaseTag) -> Option<CallId> {
         let worker = *self.peers.get(&peer)?;
         let mine = |known: &&Known| {
             known.lease.as_ref().is_some_and(|l| l.token == Some(tag.token) && l.worker == worker && !l.orphan)
         };
-        self.calls.values().find(mine).map(|known| known.id)
+        self.open_calls().find(mine).map(|known| known.id)
     }
 
     /// A worker has ended a lease; the broker has dealt with it already.
@@ -65,8 +117,13 @@ impl Model {
                 if failed >= known.route.attempts || once {
                     return self.settle(id, State::Dead, failure(told));
                 }
+                if self.budget && !known.durable && is_dead(engine, id) {
+                    // The budget of retries is used up.
+                    self.reached.insert("a volatile call without a retry left");
+                    return self.settle(id, State::Dead, None);
+                }
                 let (earliest, latest) = match told.retry_after_ms {
-                    Some(ms) => (u64::from(ms), u64::from(ms)),
+                    Some(ms) => (u64::from(ms), u64::from(ms).max(u64::from(self.budget))),
                     None => (0, known.route.backoff.bound_ms(failed)),
                 };
                 self.await_due(engine, id, earliest, latest);
@@ -175,8 +232,11 @@ impl Model {
         let ends_ms = self.now.monotonic_ms + u64::from(self.limits.lease_ms);
         let offers = self.workers.get(&incarnation).map(|worker| worker.offers.clone()).unwrap_or_default();
         let Some(known) = self.calls.get_mut(&id) else { return };
-        let plain = known.key.is_none() && !known.revives && !known.suspect;
-        let harmless = known.route.idempotent && offers.get(&known.route.procedure).copied().unwrap_or(false);
+        let plain =
+            known.key.is_none() && !known.revives && !known.suspect && !known.is_serial() && known.cause.is_none();
+        let harmless = known.route.idempotent
+            && !known.route.at_most_once
+            && offers.get(&known.route.procedure).copied().unwrap_or(false);
         let first = known.started == 0 && known.failed == 0;
         let gated = known.durable && !(first && plain && harmless);
         known.started += 1;
@@ -189,9 +249,25 @@ impl Model {
             orphan: false,
             crowded: false,
             as_suspect: known.suspect,
+            parked: Parked::No,
             gated,
         });
+        let procedure = known.route.procedure.clone();
+        let of = [
+            (known.order.is_some(), "a call of a lane"),
+            (known.together.is_some(), "a call under a concurrency key"),
+            (!known.route.labels.is_empty(), "a call with a label"),
+            (known.route.slots > 1, "a call of several slots"),
+            (known.failed > 0, "a retry"),
+        ];
+        self.reached.extend(of.into_iter().filter(|(is, _)| *is).map(|(_, what)| what));
+        for (setting, what) in [(Setting::RunningMax, "a call under a cap"), (Setting::RateCount, "a call at a rate")] {
+            if self.rule(&procedure, setting).is_some() {
+                self.reached.insert(what);
+            }
+        }
         self.change(id, Phase::Leased);
+        self.count_start(&procedure);
     }
 
     fn grant_is_wrong(&self, id: CallId, incarnation: Incarnation) -> Option<String> {
@@ -201,8 +277,14 @@ impl Model {
         if worker.peer.is_none() || worker.draining {
             return Some("it takes no leases".to_owned());
         }
-        if held.len() as i64 >= worker.slots {
+        if self.used(incarnation) + i64::from(known.route.slots) > worker.slots {
             return Some(format!("its {} slots are taken", worker.slots));
+        }
+        if let Some(label) = known.route.labels.iter().find(|label| !worker.labels.contains(label)) {
+            return Some(format!("it has not the label {label}"));
+        }
+        if let Some(wrong) = self.must_wait(known) {
+            return Some(wrong);
         }
         if !worker.offers.contains_key(&known.route.procedure) {
             return Some("it does not serve that".to_owned());
@@ -218,6 +300,10 @@ impl Model {
         });
         (known.suspect && runs_suspect).then(|| "it runs another suspect".to_owned())
     }
+}
+
+fn is_dead(engine: &Engine, id: CallId) -> bool {
+    matches!(engine.knowledge(id), Knowledge::Known(status) if status.state == State::Dead)
 }
 
 fn still_leased(engine: &Engine, known: &Known) -> bool {

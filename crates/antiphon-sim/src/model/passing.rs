@@ -9,6 +9,8 @@ impl Model {
     /// The broker has been pumped: it did what was due, then handed ready calls to free slots.
     pub fn pass(&mut self, engine: &Engine) {
         self.tick(engine);
+        // Ticks of schedules come first.
+        self.discover(engine);
         let now_ms = self.now.monotonic_ms;
         let offset = self.now.wall_ms - now_ms;
         for (id, serial) in std::mem::take(&mut self.leaving) {
@@ -17,13 +19,29 @@ impl Model {
                 self.lose(id);
             }
         }
+        self.order += 1;
+        let order = self.order;
         let open: Vec<CallId> = self.open.iter().copied().collect();
         for id in &open {
             let Some(known) = self.calls.get_mut(id) else { continue };
             known.offsets.1 = known.offsets.1.max(offset);
-            if matches!(known.phase, Phase::Scheduled(due_ms) if due_ms <= now_ms) {
-                self.change(*id, Phase::Ready);
+            let Phase::Scheduled(due_ms) = known.phase else { continue };
+            if due_ms > now_ms {
+                continue;
             }
+            if known.group.is_some() {
+                self.reached.insert("a group that was never sealed");
+                self.settle(*id, State::Expired, None);
+                continue;
+            }
+            // A retry for which there is no budget waits on.
+            let held = self.budget && known.durable && known.failed > 0;
+            if held && is_scheduled(engine, *id) {
+                self.reached.insert("a retry that waits for its budget");
+                continue;
+            }
+            self.change(*id, Phase::Ready);
+            self.join_lane(*id, (order, due_ms));
         }
         for id in &open {
             let Some(known) = self.calls.get(id) else { continue };
@@ -32,6 +50,10 @@ impl Model {
             }
         }
         self.expire_leases(&open);
+        self.settle_groups();
+        self.discover(engine);
+        // What was made meanwhile may have started, too.
+        let open: Vec<CallId> = self.open.iter().copied().collect();
         for id in &open {
             if self.calls.get(id).is_some_and(|known| known.phase == Phase::Ready)
                 && let Knowledge::Known(status) = engine.knowledge(*id)
@@ -40,8 +62,35 @@ impl Model {
                 self.granted(*id, &status);
             }
         }
+        let bulk = self.cancel_in_bulk(engine);
         self.compare(engine);
-        self.nobody_idles();
+        if !bulk {
+            self.nobody_idles();
+        }
+    }
+
+    /// What an operator had cancelled in bulk: the broker did so after it handed out leases.
+    fn cancel_in_bulk(&mut self, engine: &Engine) -> bool {
+        let bulk = std::mem::take(&mut self.bulk);
+        let of = |known: &&super::Known| bulk.contains(&known.route.procedure) && !known.is_settled();
+        let all: Vec<CallId> = self.calls.values().filter(of).map(|known| known.id).collect();
+        for id in all {
+            let Knowledge::Known(status) = engine.knowledge(id) else {
+                // Nobody waits for it, so it was forgotten at once.
+                self.settle(id, State::Cancelled, None);
+                self.compare_one(engine, id);
+                continue;
+            };
+            if status.state != State::Cancelled {
+                continue;
+            }
+            if status.stopping && self.calls.get(&id).is_some_and(|known| known.phase == Phase::Ready) {
+                self.granted(id, &status);
+            }
+            self.reached.insert("a call cancelled in bulk");
+            self.settle(id, State::Cancelled, None);
+        }
+        !bulk.is_empty()
     }
 
     fn expire_leases(&mut self, open: &[CallId]) {
@@ -59,4 +108,8 @@ impl Model {
             self.lose(id);
         }
     }
+}
+
+fn is_scheduled(engine: &Engine, id: CallId) -> bool {
+    matches!(engine.knowledge(id), Knowledge::Known(status) if status.state == State::Scheduled)
 }

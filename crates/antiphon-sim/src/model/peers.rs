@@ -2,6 +2,7 @@
 
 use super::answers::Expected;
 use super::calls::Phase;
+use super::leases::Parked;
 use super::{Incarnation, Model, inbox_name};
 use antiphon_broker::Inbox;
 use antiphon_embedded::PeerId;
@@ -26,13 +27,14 @@ pub(super) struct WorkerPeer {
     /// What it serves, and whether running that twice does no harm.
     pub offers: BTreeMap<Name, bool>,
     pub slots: i64,
+    pub labels: Vec<Name>,
     pub draining: bool,
 }
 
 impl WorkerPeer {
     /// One that holds a lease and has not come back.
     pub fn gone(name: Name) -> Self {
-        Self { name, peer: None, offers: BTreeMap::new(), slots: 0, draining: false }
+        Self { name, peer: None, offers: BTreeMap::new(), slots: 0, labels: Vec::new(), draining: false }
     }
 }
 
@@ -63,6 +65,7 @@ impl Model {
             peer: Some(peer),
             offers: offer.procedures.iter().map(|offered| (offered.name.clone(), offered.idempotent)).collect(),
             slots: i64::from(offer.slots),
+            labels: offer.labels.clone(),
             draining: false,
         };
         self.workers.insert(offer.incarnation.0, worker);
@@ -114,7 +117,7 @@ impl Model {
 
     /// The leases of a worker: call and serial.
     pub(super) fn leases_of(&self, worker: Incarnation) -> Vec<(CallId, u64)> {
-        let leases = self.calls.values().filter_map(|known| known.lease.as_ref().map(|lease| (known, lease)));
+        let leases = self.open_calls().filter_map(|known| known.lease.as_ref().map(|lease| (known, lease)));
         leases.filter(|(_, lease)| lease.worker == worker).map(|(known, lease)| (known.id, lease.serial)).collect()
     }
 
@@ -129,7 +132,9 @@ impl Model {
         self.mark_crowded(&held);
         for (id, serial) in held {
             let known = self.calls.get(&id);
-            let again = known.is_some_and(|known| known.route.idempotent && !known.is_settled() && known.key.is_none());
+            let again = known.is_some_and(|known| {
+                known.route.idempotent && !known.is_settled() && known.key.is_none() && !known.is_serial()
+            });
             if again {
                 self.leaving.push((id, serial));
             }
@@ -161,16 +166,25 @@ impl Model {
     /// No ready call waits while a worker that serves it has a free slot.
     pub(super) fn nobody_idles(&mut self) {
         let mut idle = Vec::new();
+        // Slots may be kept free for a call that takes several.
+        let heavy = |known: &super::Known| known.phase == Phase::Ready && known.route.slots > 1;
+        if self.open_calls().any(heavy) {
+            return;
+        }
         for worker in self.workers.iter().filter(|(_, worker)| worker.peer.is_some() && !worker.draining) {
             let (incarnation, worker) = worker;
-            let held = self.leases_of(*incarnation).len() as i64;
-            if worker.slots <= held {
+            let resuming = |known: &super::Known| {
+                known.lease.as_ref().is_some_and(|lease| lease.worker == *incarnation && lease.parked == Parked::Over)
+            };
+            if worker.slots <= self.used(*incarnation) || self.open_calls().any(resuming) {
                 continue;
             }
             let waits = |known: &&super::Known| {
-                known.phase == Phase::Ready && !known.suspect && worker.offers.contains_key(&known.route.procedure)
+                worker.offers.contains_key(&known.route.procedure)
+                    && known.route.labels.iter().all(|label| worker.labels.contains(label))
+                    && self.may_start_now(known)
             };
-            if let Some(known) = self.calls.values().find(waits) {
+            if let Some(known) = self.open_calls().find(waits) {
                 idle.push(format!("call {} is ready and worker {} has a free slot", known.id, worker.name));
             }
         }

@@ -27,6 +27,8 @@ impl Model {
         self.peers.clear();
         self.expected.clear();
         self.leaving.clear();
+        self.bulk.clear();
+        self.forget_made();
     }
 
     /// The broker is back. Which of several leases of a call its journal still had, the auditor knows.
@@ -39,6 +41,9 @@ impl Model {
             self.recover_one(engine, audit, id);
         }
         self.rebuild_keys();
+        self.regroup(engine);
+        self.recover_rules(engine);
+        self.recover_made(engine);
         self.calls.values_mut().for_each(|known| known.evicted = false);
         self.evict_dead();
         self.compare(engine);
@@ -75,7 +80,8 @@ impl Model {
                 return;
             }
         };
-        if let Some(wrong) = cannot_be(known, &status) {
+        let unsealed = known.group.is_some() && status.state == State::Expired && has_passed(known, self.now.wall_ms);
+        if let Some(wrong) = cannot_be(known, &status).filter(|_| !unsealed) {
             self.blame(format!("after recovery call {id} is {}, {} attempts: {wrong}", status.state, status.attempts));
         }
         for wrong in [self.deadline_moved(id, &status), self.delay_lost(id, &status)].into_iter().flatten() {
@@ -108,7 +114,19 @@ impl Model {
         }
         known.offsets = (offset, offset);
         known.lease = None;
-        let held = audit.lease_of(id).filter(|_| status.state == State::Leased);
+        let held = match status.state {
+            State::Leased => audit.lease_of(id),
+            _ if status.stopping => audit.ran_on(id),
+            _ => None,
+        };
+        known.added.retain(|callback| {
+            let id = antiphon_protocol::Callback::id(callback.on, &callback.route.procedure, id);
+            status.callbacks.iter().any(|other| other.id == id)
+        });
+        if known.turn.is_some_and(|(_, late)| late > 0) {
+            // It joined its lane late, which is recorded lazily.
+            (known.turn, known.turn_lost) = (None, true);
+        }
         if let Some(fact) = held {
             self.serial += 1;
             self.order += 1;
@@ -122,6 +140,7 @@ impl Model {
                 crowded: false,
                 // Which of several suspects of one worker was one when it was leased, nobody recorded.
                 as_suspect: false,
+                parked: super::leases::Parked::No,
                 gated: true,
             });
             self.workers.entry(fact.incarnation.0).or_insert_with(|| WorkerPeer::gone(fact.worker.clone()));
@@ -159,7 +178,7 @@ impl Model {
     fn delay_lost(&self, id: CallId, status: &CallStatus) -> Option<String> {
         let known = self.calls.get(&id)?;
         let waits = |mark: &super::calls::Mark| match mark.phase {
-            Phase::Scheduled(due_ms) => Some(due_ms + known.offsets.0),
+            Phase::Scheduled(due_ms) => Some(due_ms.saturating_add(known.offsets.0)),
             _ => None,
         };
         let possible = known.marks.get(known.floor.unwrap_or(0)..).unwrap_or_default();
@@ -208,4 +227,9 @@ fn cannot_be(known: &Known, status: &CallStatus) -> Option<String> {
         return Some(format!("{fewest} attempts had failed, not {failed}"));
     }
     None
+}
+
+/// Whether the time of a group that was not sealed is over.
+fn has_passed(known: &Known, wall_ms: u64) -> bool {
+    matches!(known.phase, Phase::Scheduled(due_ms) if due_ms.saturating_add(known.offsets.0) <= wall_ms)
 }

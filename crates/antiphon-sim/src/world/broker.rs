@@ -135,6 +135,13 @@ impl World {
         true
     }
 
+    /// What waits for no fsync leaves, and the rest is not written yet.
+    pub(super) fn say_only(&mut self) -> bool {
+        let runs = self.broker.is_some();
+        self.pump();
+        runs
+    }
+
     /// Pumps, holds the result against the model, and sends what came out.
     pub(super) fn pump(&mut self) {
         let Some(mut broker) = self.broker.take() else { return };
@@ -299,6 +306,9 @@ impl World {
         match &answer {
             Answer::Status(knowledge) => self.model.status(knowledge),
             Answer::Revived(id) => self.model.told_now(*id),
+            Answer::Changed(_) | Answer::Settings(_) | Answer::CallbackAdded(_) | Answer::Sealed | Answer::Joined => {
+                self.model.answered(&query);
+            }
             Answer::Purged => {
                 if let antiphon_protocol::Query::Purge(id) = &query {
                     self.model.told_purged(*id);

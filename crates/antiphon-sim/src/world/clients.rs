@@ -1,13 +1,14 @@
 //! What callers, workers and operators do.
 
 use super::World;
-use crate::action::{Client, How, Shape};
+use crate::action::{Client, Deed, How, Shape};
 use crate::caller::Caller;
 use crate::link::Up;
 use crate::random::blend;
+use crate::routes;
 use crate::swarm::Feature;
 use crate::worker::Worker;
-use antiphon_protocol::{CallId, Query};
+use antiphon_protocol::{Bulk, CallFilter, CallId, Query, Setting};
 
 /// So many events without a fault make a time quiet.
 const QUIET: u64 = 100;
@@ -42,17 +43,22 @@ impl World {
         if usize::from(caller) >= self.callers.len() || self.ids.contains_key(&call) {
             return false;
         }
+        let group = shape.child_of.checked_sub(1).and_then(|group| self.ids.get(&group)).copied();
+        if shape.child_of > 0 && group.is_none() {
+            return false;
+        }
         let id = self.new_id(call);
         let (now_ms, wall_ms) = (self.clock.true_ms(), self.clock.wall_ms());
         let up = self.is_up(Client::Caller(caller));
         let it = &mut self.callers[usize::from(caller)];
-        let (seen, _) = it.submit(call, id, shape, now_ms, wall_ms);
+        let seen = it.submit(call, id, (shape, group), now_ms, wall_ms);
         self.history.push(seen);
         if up && let Some(message) = self.callers[usize::from(caller)].say(call, now_ms) {
             self.send(Client::Caller(caller), message);
         }
         self.coverage.submitted += 1;
-        if self.quiet >= QUIET && !self.swarm.has(Feature::LowLimits) {
+        let unlimited = !self.swarm.has(Feature::LowLimits) && !self.swarm.has(Feature::QueueLimits);
+        if self.quiet >= QUIET && unlimited && group.is_none() {
             self.coverage.quiet += 1;
             self.in_quiet.insert(call);
         }
@@ -139,6 +145,78 @@ impl World {
         let Some(id) = self.ids.get(&call).copied() else { return false };
         let Some(message) = self.worker(worker).and_then(|worker| worker.extend(id)) else { return false };
         self.is_up(Client::Worker(worker)) && self.send(Client::Worker(worker), message)
+    }
+
+    pub(super) fn park(&mut self, worker: u8, call: u32) -> bool {
+        let Some(id) = self.ids.get(&call).copied() else { return false };
+        self.is_up(Client::Worker(worker))
+            && self
+                .worker(worker)
+                .and_then(|worker| worker.park(id))
+                .is_some_and(|m| self.send(Client::Worker(worker), m))
+    }
+
+    pub(super) fn go_on(&mut self, worker: u8, call: u32) -> bool {
+        let Some(id) = self.ids.get(&call).copied() else { return false };
+        let Some(message) = self.worker(worker).and_then(|worker| worker.go_on(id)) else { return false };
+        // Without a connection it is said on the next.
+        if self.is_up(Client::Worker(worker)) {
+            self.send(Client::Worker(worker), message);
+        }
+        true
+    }
+
+    pub(super) fn tell(&mut self, worker: u8, call: u32) -> bool {
+        let Some(id) = self.ids.get(&call).copied().filter(|_| self.is_up(Client::Worker(worker))) else {
+            return false;
+        };
+        let mut seen = Vec::new();
+        let Some(message) = self.worker(worker).and_then(|worker| worker.tell(id, &mut seen)) else { return false };
+        self.history.append(&mut seen);
+        self.send(Client::Worker(worker), message)
+    }
+
+    pub(super) fn follow(&mut self, caller: u8, call: u32) -> bool {
+        let Some(id) = self.ids.get(&call).copied() else { return false };
+        self.is_up(Client::Caller(caller)) && self.send(Client::Caller(caller), Caller::follow(call, id))
+    }
+
+    /// What an operator asks for becomes a question.
+    pub(super) fn operate(&mut self, caller: u8, deed: Deed) -> bool {
+        let configure = |number: u8, changes: Vec<(Setting, Option<u64>)>| {
+            Some(Query::Configure { procedure: routes::procedure(number), changes })
+        };
+        let set = |value: u8| Some(u64::from(value)).filter(|value| *value > 0);
+        let id = |call: u32| self.ids.get(&call).copied();
+        let query = match deed {
+            Deed::Cap(number, value) => configure(number, vec![(Setting::RunningMax, set(value))]),
+            Deed::Pause(number, paused) => configure(number, vec![(Setting::Paused, paused.then_some(1))]),
+            Deed::Rate(number, value) => {
+                configure(number, vec![(Setting::RateCount, set(value)), (Setting::RateBurst, set(value).map(|_| 1))])
+            }
+            Deed::QueuedMax(number, value) => configure(number, vec![(Setting::QueuedMax, set(value))]),
+            Deed::Subscribe(number) => Some(Query::Subscribe(Box::new(routes::subscription(number)))),
+            Deed::Unsubscribe(number) => Some(Query::Unsubscribe(routes::subscription(number).name)),
+            Deed::Schedule(number) => Some(Query::Schedule(Box::new(routes::schedule(number).0))),
+            Deed::Unschedule(number) => Some(Query::Unschedule(routes::schedule_name(number))),
+            Deed::PauseSchedule(number, paused) => {
+                Some(Query::PauseSchedule { name: routes::schedule_name(number), paused })
+            }
+            Deed::Seal(group) => id(group).map(Query::Seal),
+            Deed::Join(group, call) => id(group).zip(id(call)).map(|(group, call)| Query::Join { group, call }),
+            Deed::AddCallback(call) => id(call).map(|call| Query::AddCallback {
+                call,
+                callback: Box::new(routes::callback(antiphon_protocol::CallbackOn::Outcome)),
+            }),
+            Deed::CancelAll(number) => Some(Query::Bulk(Bulk {
+                deed: antiphon_protocol::Deed::Cancel,
+                filter: CallFilter { procedure: Some(routes::procedure(number)), ..CallFilter::default() },
+                dry_run: false,
+                cursor: None,
+            })),
+        };
+        let Some(query) = query else { return false };
+        self.is_up(Client::Caller(caller)) && self.send(Client::Caller(caller), Up::Ask(query))
     }
 
     pub(super) fn credit(&mut self, worker: u8, slots: i8) -> bool {

@@ -2,14 +2,22 @@
 
 use super::World;
 use crate::action::{Action, Client, How};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How many rounds of "deliver everything, finish everything, wait" it may take. A call has at most a few attempts, a
 /// delay of minutes and a deadline: far less.
 const ROUNDS_MAX: usize = 400;
 
 impl World {
+    /// Lets everything settle; a panic is a finding.
+    pub fn heal_safely(&mut self) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.heal())) {
+            self.wrong.push(format!("the simulation panicked: {}", crate::panic_text(&*panic)));
+        }
+    }
+
     /// Lets everything settle; blames what does not.
-    pub fn heal(&mut self) {
+    fn heal(&mut self) {
         self.disk.heal();
         for worker in 0..self.workers.len() as u8 {
             self.step(&Action::Resume(worker));
@@ -30,6 +38,9 @@ impl World {
                 "after the faults {waiting} calls and {callers} callers wait for ever; the broker {broker}; {detail}"
             ));
         }
+        if !self.has_failed() {
+            self.model.everything_heard();
+        }
         // Once more from the disk: what is served now must stand there.
         self.step(&Action::StopBroker);
         self.step(&Action::Start);
@@ -37,8 +48,10 @@ impl World {
 
     fn is_settled(&self) -> bool {
         let read = self.model.unread() == 0;
-        read && self.broker.is_some()
+        let distributed = self.broker.as_ref().is_some_and(|broker| !broker.driver.engine().has_undistributed());
+        read && distributed
             && self.model.unsettled() == 0
+            && self.model.to_undo().is_empty()
             && self.callers.iter().all(|caller| !caller.waits())
     }
 
@@ -64,6 +77,18 @@ impl World {
                 let missing = i64::from(self.swarm.slots) - i64::from(self.workers[usize::from(worker)].slots);
                 if missing > 0 {
                     self.step(&Action::Credit { worker, slots: missing as i8 });
+                }
+            }
+        }
+        for deed in self.model.to_undo() {
+            self.step(&Action::Operate { caller: 0, deed });
+        }
+        self.deliver_everything();
+        for worker in 0..self.workers.len() as u8 {
+            for (_, id) in self.workers[usize::from(worker)].waiting() {
+                let number = self.ids.iter().find(|(_, other)| **other == id).map(|(number, _)| *number);
+                if let Some(call) = number {
+                    self.step(&Action::GoOn { worker, call });
                 }
             }
         }

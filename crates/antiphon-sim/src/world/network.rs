@@ -26,9 +26,6 @@ impl World {
             Client::Caller(place) => Up::OpenCaller(self.callers[usize::from(place)].inbox.clone()),
             Client::Worker(place) => {
                 let worker = &mut self.workers[usize::from(place)];
-                if !worker.has_offer() {
-                    return false;
-                }
                 worker.draining = false;
                 Up::OpenWorker(worker.offer())
             }
@@ -125,6 +122,20 @@ impl World {
                 driver.drain(peer);
                 self.model.drain(driver.engine(), peer);
             }
+            (Up::Park(lease), Some(peer)) => {
+                driver.park(peer, lease, None);
+                self.model.park(driver.engine(), peer, lease);
+            }
+            (Up::GoOn(lease), Some(peer)) => {
+                driver.resume(peer, lease);
+                self.model.go_on(driver.engine(), peer, lease);
+            }
+            (Up::Tell(told), Some(peer)) => {
+                let lease = told.lease;
+                driver.progress(peer, told);
+                self.model.told_of(driver.engine(), peer, lease);
+            }
+            (Up::Follow(id, tag), Some(peer)) => driver.follow(peer, id, tag, 0),
             (Up::Ask(query), Some(_)) => self.take_question(client, nth, query),
             (Up::OpenCaller(_) | Up::OpenWorker(_), Some(_)) => {}
         }
@@ -169,7 +180,12 @@ impl World {
         self.tickets += 1;
         broker.asked.insert(self.tickets, (client, link.serial, query.clone()));
         broker.driver.ask(query.clone(), self.tickets);
+        self.model.full |= self.disk.took_fault();
+        if broker.driver.poisoned().is_some() {
+            return;
+        }
         let engine = broker.driver.engine();
+        self.model.operated(engine, &query);
         match query {
             Query::Revive { dead, id }
                 if matches!(engine.knowledge(id), Knowledge::Known(_)) && self.model.call(id).is_none() =>
@@ -226,6 +242,14 @@ impl World {
                 Client::Worker(place) => self.workers[usize::from(place)].take(event, &mut seen),
             },
         };
+        // Calls that the broker made get a number that follows from their id, so that actions can speak of them.
+        for began in &seen {
+            if let Seen::Began { id, .. } = began
+                && !self.ids.values().any(|known| known == id)
+            {
+                self.ids.insert(crc32c::crc32c(&id.to_bytes()) | 1 << 31, *id);
+            }
+        }
         self.history.append(&mut seen);
         if let Some(link) = self.links.nth(client, nth).filter(|link| link.serial == serial) {
             replies.into_iter().for_each(|reply| link.send_up(reply));

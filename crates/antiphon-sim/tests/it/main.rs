@@ -1,7 +1,7 @@
 //! The simulator itself: that it is the same twice, that its judges are silent on a sound broker, that its lists are true.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that goes wrong should stop at once")]
 
-use antiphon_sim::{BUGS, Coverage, Swarm, replay, run};
+use antiphon_sim::{BUGS, Coverage, PROTOCOL_BUGS, Setup, Swarm, explore, replay, run};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -32,6 +32,24 @@ fn a_batch_that_reached_nothing_has_gaps() {
 fn a_quarter_of_all_seeds_has_no_faults() {
     let quiet = (0..1_000).filter(|seed| Swarm::new(*seed).faults.is_empty()).count();
     assert!((200..350).contains(&quiet), "{quiet}");
+}
+
+#[test]
+fn every_order_of_a_few_events_of_the_small_world_is_right() {
+    let all = Setup { at_most_once: true, crashes: 1, drops: 1, duplicates: 1, reconnects: 1, passes: 1 };
+    let explored = explore(all, 4, usize::MAX, 1);
+    assert_eq!(explored.wrong, None);
+    assert!(explored.states > 300 && !explored.complete, "{explored:?}");
+    // The same states again, on two threads.
+    assert_eq!(explore(all, 4, usize::MAX, 2).states, explored.states);
+}
+
+#[test]
+fn a_small_world_without_faults_is_looked_at_to_its_ends() {
+    let none = Setup { at_most_once: true, crashes: 0, drops: 0, duplicates: 0, reconnects: 0, passes: 0 };
+    let explored = explore(none, u32::MAX, usize::MAX, 1);
+    assert_eq!(explored.wrong, None);
+    assert!(explored.complete && explored.ends > 0, "{explored:?}");
 }
 
 /// Every name at a site, with how often it stands there.
@@ -65,4 +83,5 @@ fn every_planted_bug_is_listed_and_stands_once() {
     assert!(own.len() >= 40 && own.iter().all(|name| !BUGS.contains(name)), "{own:?}");
     assert_eq!(once, BUGS.iter().copied().chain(own).collect::<BTreeSet<_>>());
     assert!(BUGS.len() >= 40);
+    assert!(PROTOCOL_BUGS.iter().all(|bug| BUGS.contains(bug)));
 }
