@@ -157,8 +157,8 @@ impl Driver {
         let cursor_ms = it.ticks.until(now_ms).unwrap_or(0).max(it.cursor_ms);
         let room = self.make_room(due.len() * (it.bytes + 4_096), Reserve::No).is_ok();
         let made = room
-            && self.with(Generation::Young, None, |engine, _, output| {
-                engine.tick_schedule(it.id, &due, cursor_ms, output)
+            && self.with(Generation::Young, None, |engine, now, output| {
+                engine.tick_schedule(now, it.id, &due, cursor_ms, output)
             });
         if made {
             it.cursor_ms = cursor_ms;

@@ -1,7 +1,6 @@
 //! Recurring calls: schedules, and the calls of their ticks. When ticks are due is the shell's to say; which of them make
 //! a call, and that each makes one at most, is recorded here.
 
-use crate::Engine;
 use crate::call::Call;
 use crate::codec::{Malformed, Reader, Writer};
 use crate::effect::{Body, Effects, Handle, Refusal, Role, Urgency};
@@ -10,6 +9,7 @@ use crate::record::{Record, name};
 use crate::replay::Replay;
 use crate::route_codec::{decode_route, encode_route};
 use crate::tail::Ties;
+use crate::{Engine, Now};
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -241,7 +241,16 @@ impl Engine {
 
     /// These ticks of a schedule are due, in their order; those up to `cursor_ms` are done with then. Says whether
     /// there was room for all their calls: if not, the first that had none is due again.
-    pub fn tick_schedule(&mut self, id: CallId, due: &[u64], cursor_ms: u64, effects: &mut impl Effects) -> bool {
+    pub fn tick_schedule(
+        &mut self,
+        now: Now,
+        id: CallId,
+        due: &[u64],
+        cursor_ms: u64,
+        effects: &mut impl Effects,
+    ) -> bool {
+        // Nothing may have happened for long: what is settled and made here is of now.
+        self.tick(now);
         let Some(kept) = self.schedules.all.get(&id).filter(|kept| !kept.it.ticked.paused) else { return true };
         let mut ticked = kept.it.ticked;
         let overlap = kept.it.overlap;

@@ -155,5 +155,4 @@ const REACHED: &[&str] = &[
     "a child cancelled with its group",
     "a call of an event",
     "a call cancelled in bulk",
-    "progress that was heard",
 ];

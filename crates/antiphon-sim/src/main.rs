@@ -135,7 +135,7 @@ fn planted_model(_options: &[&str]) -> anyhow::Result<()> {
 
 #[cfg(planting)]
 fn planted_model(options: &[&str]) -> anyhow::Result<()> {
-    let states = usize::try_from(number(options, "--states", 200_000)?)?;
+    let states = usize::try_from(number(options, "--states", 30_000)?)?;
     let mut missed = Vec::new();
     for bug in antiphon_sim::PROTOCOL_BUGS {
         let found = SETUPS

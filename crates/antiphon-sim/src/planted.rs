@@ -68,8 +68,6 @@ pub const PROTOCOL_BUGS: &[&str] = &[
     "at most once leased again",
     "lease leaves unrecorded",
     "leases never end",
-    "leases of a returning worker leak",
-    "outcome before fsync",
     "report answered before fsync",
     "stale token accepted",
     "tokens start anew after a restart",

@@ -63,7 +63,7 @@ pub const LAYERS: &[Layer] = &[
     Layer {
         name: "model check",
         cargo: "run --profile prove -p antiphon-sim -- model",
-        amount: ["--states 20000", "--states 1500000"],
+        amount: ["--states 20000", "--states 300000"],
         needs: &[],
     },
     Layer {

@@ -363,9 +363,13 @@ impl Model {
         if load + u64::from(call.route.calls()) > u64::from(self.limits.calls_max) {
             return Some("there are too many");
         }
-        if let Some(most) = self.rule(&call.route.procedure, Setting::QueuedMax)
-            && self.queued(&call.route.procedure) >= most
-        {
+        let mut procedures = Vec::new();
+        call.route.visit(&mut |each| procedures.push(each.procedure.clone()));
+        let full = |procedure: &Name| {
+            let more = procedures.iter().filter(|other| *other == procedure).count() as u64;
+            self.rule(procedure, Setting::QueuedMax).is_some_and(|most| self.queued(procedure) + more > most)
+        };
+        if procedures.iter().any(full) {
             return Some(QUEUE_FULL);
         }
         let durable = call.route.durability != Some(Durability::Volatile);

@@ -363,7 +363,9 @@ impl Model {
     fn recover_callbacks(&mut self, engine: &Engine, cause: CallId) {
         let Some(known) = self.calls.get(&cause) else { return };
         let succeeded = known.phase == Phase::Settled(State::Succeeded);
-        let certain = known.route.callbacks.iter().filter(|callback| callback.on.follows(succeeded));
+        // Of those that were added, the ones that recovery has found.
+        let certain =
+            known.route.callbacks.iter().chain(&known.added).filter(|callback| callback.on.follows(succeeded));
         for callback in certain.cloned().collect::<Vec<_>>() {
             let id = Callback::id(callback.on, &callback.route.procedure, cause);
             match engine.knowledge(id) {

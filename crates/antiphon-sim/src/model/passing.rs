@@ -62,10 +62,23 @@ impl Model {
                 self.granted(*id, &status);
             }
         }
+        self.cancel_by_ticks(engine);
         let bulk = self.cancel_in_bulk(engine);
         self.compare(engine);
         if !bulk {
             self.nobody_idles();
+        }
+    }
+
+    /// A schedule may cancel the call of its tick before.
+    fn cancel_by_ticks(&mut self, engine: &Engine) {
+        let of = |known: &&super::Known| known.route.procedure == crate::routes::ticked(3) && !known.is_settled();
+        let all: Vec<CallId> = self.open_calls().filter(of).map(|known| known.id).collect();
+        for id in all {
+            let cancelled = |status: &antiphon_protocol::CallStatus| status.state == State::Cancelled;
+            if matches!(engine.knowledge(id), Knowledge::Known(status) if cancelled(&status)) {
+                self.settle(id, State::Cancelled, None);
+            }
         }
     }
 

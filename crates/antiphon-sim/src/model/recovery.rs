@@ -152,6 +152,9 @@ impl Model {
             self.open.insert(id);
         } else if known.lease.is_none() {
             self.open.remove(&id);
+        } else {
+            // Its attempt may still run.
+            self.open.insert(id);
         }
         let known = self.calls.get_mut(&id).expect("it was just there");
         known.marks.clear();

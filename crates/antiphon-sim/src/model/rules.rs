@@ -89,7 +89,14 @@ impl Model {
         let waits = |known: &&Known| {
             known.route.procedure == *procedure && matches!(known.phase, Phase::Ready | Phase::Scheduled(_))
         };
-        self.open_calls().filter(waits).count() as u64
+        // Those that the callbacks of unsettled calls may become have their places.
+        let mut reserved = 0;
+        for known in self.open_calls().filter(|known| !known.is_settled()) {
+            for callback in known.route.callbacks.iter().chain(&known.added) {
+                callback.route.visit(&mut |each| reserved += u64::from(each.procedure == *procedure));
+            }
+        }
+        self.open_calls().filter(waits).count() as u64 + reserved
     }
 
     fn lane(known: &Known) -> Option<Lane> {

@@ -91,6 +91,7 @@ impl World {
         self.audit(&audit);
         self.wrong.extend(audit.differences(driver.engine()));
         self.model.recover(driver.engine(), &audit);
+        self.model.full = self.disk.is_full();
         let broker =
             Broker { driver, wake_ms: None, fenced: Vec::new(), asked: BTreeMap::new(), sessions: BTreeMap::new() };
         self.broker = Some(broker);
@@ -202,7 +203,8 @@ impl World {
             self.drop_broker();
             self.after_power_loss("running");
         } else if self.broker.as_ref().is_some_and(|broker| broker.driver.poisoned().is_some()) {
-            if !self.disk.took_fault() && !self.disk.is_full() {
+            // What it needed in reserve it may not have had since the disk was full.
+            if !self.disk.took_fault() && !self.disk.is_full() && !self.model.full {
                 self.wrong.push("the broker gave its journal up without a reason".to_owned());
             }
             self.coverage.poisoned += 1;

@@ -4,9 +4,9 @@ use super::World;
 use crate::action::{Action, Client, How};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// How many rounds of "deliver everything, finish everything, wait" it may take. A call has at most a few attempts, a
-/// delay of minutes and a deadline: far less.
-const ROUNDS_MAX: usize = 400;
+/// How many rounds of "deliver everything, finish everything, wait" it may take. With one slot a round may settle one call
+/// only, and hundreds may have been made by callbacks, events and schedules.
+const ROUNDS_MAX: usize = 2_000;
 
 impl World {
     /// Lets everything settle; a panic is a finding.
@@ -33,7 +33,11 @@ impl World {
             let waiting = self.model.unsettled();
             let callers = self.callers.iter().filter(|caller| caller.waits()).count();
             let detail = format!("{} outcomes unread; {}", self.model.unread(), self.model.waiting());
-            let broker = if self.broker.is_some() { "runs" } else { "does not run" };
+            let broker = self.broker.as_ref().map_or_else(
+                || "does not run".to_owned(),
+                |broker| format!("has the workers {:?}", broker.driver.engine().workers()),
+            );
+            let detail = format!("{detail}; left to undo: {:?}", self.model.to_undo());
             self.wrong.push(format!(
                 "after the faults {waiting} calls and {callers} callers wait for ever; the broker {broker}; {detail}"
             ));

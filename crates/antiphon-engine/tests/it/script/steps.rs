@@ -289,7 +289,7 @@ impl World {
             self.names.insert(id, shown.clone());
             self.ids.insert(shown, id);
         }
-        let all = self.engine.tick_schedule(it.id, &due, cursor_ms, &mut self.scribe);
+        let all = self.engine.tick_schedule(self.now, it.id, &due, cursor_ms, &mut self.scribe);
         self.scribe.said.push(format!("ticks {}{}", due.len(), if all { "" } else { ", not all" }));
     }
 }
