@@ -118,7 +118,7 @@ fn model(options: &[&str]) -> anyhow::Result<()> {
         let Setup { at_most_once, crashes, drops, duplicates, reconnects, passes } = setup;
         let once = if at_most_once { ", one call at most once" } else { "" };
         println!(
-            "{crashes} crashes, {drops} lost and {duplicates} doubled messages, {reconnects} reconnections, {passes} leases over{once}: {states} states, {transitions} transitions, {ends} ends, {depth} steps deep, {extent}"
+            "{crashes} crashes, {drops} lost and {duplicates} doubled frames, {reconnects} reconnections, {passes} leases over{once}: {states} states, {transitions} transitions, {ends} ends, {depth} steps deep, {extent}"
         );
         if let Some((wrong, path)) = wrong {
             path.iter().for_each(|choice| println!("  {choice:?}"));

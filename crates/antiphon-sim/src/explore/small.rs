@@ -52,7 +52,7 @@ pub enum Choice {
 
 /// On its way.
 #[derive(Clone, Debug, PartialEq)]
-enum Message {
+enum Frame {
     Hello { worker: u8, session: u16, held: Vec<HeldLease> },
     Report { worker: u8, session: u16, lease: LeaseTag, call: CallId },
     Lease { worker: u8, session: u16, lease: LeaseTag, call: CallId },
@@ -140,7 +140,7 @@ pub(super) struct Small {
     /// The peer of each worker's session, as the broker has it.
     peers: BTreeMap<(u8, u16), Peer>,
     next_peer: u32,
-    flying: Vec<Message>,
+    flying: Vec<Frame>,
     /// What the caller has said and heard: submitted, accepted, the outcome.
     submitted: [u8; 2],
     accepted: [bool; 2],
@@ -206,8 +206,8 @@ impl Small {
         world.start();
         for worker in 0..2 {
             world.connect(worker);
-            while let Some(message) = world.flying.pop() {
-                world.arrive(message);
+            while let Some(frame) = world.flying.pop() {
+                world.arrive(frame);
             }
         }
         world
@@ -294,7 +294,7 @@ impl Small {
                 self.tokens[call].push(token);
                 if let Some((worker, session)) = self.session(peer) {
                     let (lease, call) = (grant.lease, grant.call);
-                    self.flying.push(Message::Lease { worker, session, lease, call });
+                    self.flying.push(Frame::Lease { worker, session, lease, call });
                 }
             }
             Effect::Settled { peer, lease } => {
@@ -311,17 +311,17 @@ impl Small {
                     }
                 }
                 if let Some((worker, session)) = self.session(peer) {
-                    self.flying.push(Message::Settled { worker, session, lease });
+                    self.flying.push(Frame::Settled { worker, session, lease });
                 }
             }
             Effect::Stale { peer, lease } => {
                 if let Some((worker, session)) = self.session(peer) {
-                    self.flying.push(Message::Stale { worker, session, lease });
+                    self.flying.push(Frame::Stale { worker, session, lease });
                 }
             }
             Effect::Opened { peer, kept } => {
                 if let Some((worker, session)) = self.session(peer) {
-                    self.flying.push(Message::Opened { worker, session, kept });
+                    self.flying.push(Frame::Opened { worker, session, kept });
                 }
             }
             _ => {}
@@ -365,16 +365,16 @@ impl Small {
         hand.open = false;
         let held = hand.held.iter().map(|(lease, call, _)| HeldLease { call: *call, lease: *lease }).collect();
         let session = hand.session;
-        self.flying.push(Message::Hello { worker, session, held });
+        self.flying.push(Frame::Hello { worker, session, held });
     }
 
-    fn is_to_broker(message: &Message) -> bool {
-        matches!(message, Message::Hello { .. } | Message::Report { .. })
+    fn is_to_broker(frame: &Frame) -> bool {
+        matches!(frame, Frame::Hello { .. } | Frame::Report { .. })
     }
 
-    fn arrive(&mut self, message: Message) {
-        match message {
-            Message::Hello { worker, session, held } => {
+    fn arrive(&mut self, frame: Frame) {
+        match frame {
+            Frame::Hello { worker, session, held } => {
                 // As the server has it: the newest session counts.
                 if self.peers.keys().any(|(other, newer)| *other == worker && *newer >= session) {
                     return;
@@ -385,12 +385,12 @@ impl Small {
                 let offer = offer(worker, held);
                 self.command(Command::OpenWorker { peer, offer: &offer });
             }
-            Message::Report { worker, session, lease, call } => {
+            Frame::Report { worker, session, lease, call } => {
                 let Some(peer) = self.peers.get(&(worker, session)).copied() else { return };
                 self.journal.body = format!("worker {worker} under {}", lease.token);
                 self.command(Command::Report { peer, lease, call, end: End::Succeed { bytes: 1 } });
             }
-            Message::Lease { worker, session, lease, call } => {
+            Frame::Lease { worker, session, lease, call } => {
                 let hand = &mut self.hands[usize::from(worker)];
                 if hand.session != session || hand.held.iter().any(|(held, ..)| *held == lease) {
                     return;
@@ -406,13 +406,13 @@ impl Small {
                     self.blame(format!("a call that runs at most once began under {:?}", self.began[1]));
                 }
             }
-            Message::Settled { worker, session, lease } | Message::Stale { worker, session, lease } => {
+            Frame::Settled { worker, session, lease } | Frame::Stale { worker, session, lease } => {
                 let hand = &mut self.hands[usize::from(worker)];
                 if hand.session == session {
                     hand.held.retain(|(held, ..)| *held != lease);
                 }
             }
-            Message::Opened { worker, session, kept } => {
+            Frame::Opened { worker, session, kept } => {
                 let hand = &mut self.hands[usize::from(worker)];
                 if hand.session != session || hand.open {
                     return;
@@ -422,7 +422,7 @@ impl Small {
                 let again: Vec<_> =
                     hand.held.iter().filter(|(.., ended)| *ended).map(|held| (held.0, held.1)).collect();
                 for (lease, call) in again {
-                    self.flying.push(Message::Report { worker, session, lease, call });
+                    self.flying.push(Frame::Report { worker, session, lease, call });
                 }
             }
         }
@@ -477,13 +477,13 @@ impl Small {
                 self.submit(call);
             }
             Choice::Deliver(at) => {
-                let message = self.flying.remove(usize::from(at));
-                self.arrive(message);
+                let frame = self.flying.remove(usize::from(at));
+                self.arrive(frame);
             }
             Choice::Duplicate(at) => {
                 self.left.duplicates -= 1;
-                let message = self.flying[usize::from(at)].clone();
-                self.arrive(message);
+                let frame = self.flying[usize::from(at)].clone();
+                self.arrive(frame);
             }
             Choice::Drop(at) => {
                 self.left.drops -= 1;
@@ -496,7 +496,7 @@ impl Small {
                     *ended = true;
                     let (lease, call) = (*lease, *call);
                     if open {
-                        self.flying.push(Message::Report { worker, session, lease, call });
+                        self.flying.push(Frame::Report { worker, session, lease, call });
                     }
                 }
             }
@@ -514,7 +514,7 @@ impl Small {
                 self.journal.gated.clear();
                 self.journal.open.clear();
                 // What the broker had said is still on its way; nothing reaches it any more but new connections.
-                self.flying.retain(|message| !Self::is_to_broker(message));
+                self.flying.retain(|frame| !Self::is_to_broker(frame));
                 self.peers.clear();
                 self.start();
                 self.connect(0);
@@ -567,8 +567,8 @@ impl Small {
                 }
             }
             while !self.flying.is_empty() {
-                let message = self.flying.remove(0);
-                self.arrive(message);
+                let frame = self.flying.remove(0);
+                self.arrive(frame);
                 self.sync();
             }
             for worker in 0..2 {
@@ -576,8 +576,8 @@ impl Small {
             }
             self.sync();
             while !self.flying.is_empty() {
-                let message = self.flying.remove(0);
-                self.arrive(message);
+                let frame = self.flying.remove(0);
+                self.arrive(frame);
                 self.sync();
             }
             self.check();
@@ -597,7 +597,7 @@ impl Small {
     /// What can be seen of this state, as a number.
     pub fn fingerprint(&self) -> u128 {
         let mut text = String::new();
-        let mut flying: Vec<String> = self.flying.iter().map(|message| format!("{message:?}")).collect();
+        let mut flying: Vec<String> = self.flying.iter().map(|frame| format!("{frame:?}")).collect();
         flying.sort();
         let left = &self.left;
         let budgets = (left.crashes, left.drops, left.duplicates, left.reconnects, left.passes);
