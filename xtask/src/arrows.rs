@@ -56,7 +56,14 @@ const ROWS: &[Row] = &[
     row("antiphon-planted", &[], &[]),
     row(
         "antiphon-sim",
-        &["antiphon-protocol", "antiphon-engine", "antiphon-journal", "antiphon-broker", "antiphon-embedded"],
+        &[
+            "antiphon-protocol",
+            "antiphon-engine",
+            "antiphon-journal",
+            "antiphon-broker",
+            "antiphon-embedded",
+            "antiphon-wire",
+        ],
         &[],
     ),
     row(CLI, ALL, ALL),

@@ -85,8 +85,9 @@ impl Audit {
             Record::Submitted(record) => {
                 let fact = self.facts.entry(record.id).or_default();
                 fact.at_most_once = record.route.at_most_once;
-                fact.unsealed = record.route.group.is_some() && !record.ties.sealed;
-                fact.callbacks = record.route.callbacks.iter().chain(&record.ties.callbacks).cloned().collect();
+                fact.unsealed = record.route.group.is_some() && !record.ties.as_ref().is_some_and(|ties| ties.sealed);
+                let added = record.ties.iter().flat_map(|ties| &ties.callbacks);
+                fact.callbacks = record.route.callbacks.iter().chain(added).cloned().collect();
                 fact.suspect = record.progress.suspect;
                 match fact.state {
                     // The arguments of a dead letter are copied as what they were.
@@ -171,8 +172,9 @@ impl Audit {
         if before.is_some() && fact.outcome.as_ref() != Some(&entry.body) {
             self.wrong.push(format!("call {} has two different outcomes", record.id));
         }
-        let callbacks = record.route.callbacks.iter().chain(&record.ties.callbacks);
-        let callbacks = callbacks.filter(|_| !record.ties.made);
+        let added = record.ties.iter().flat_map(|ties| &ties.callbacks);
+        let callbacks = record.route.callbacks.iter().chain(added);
+        let callbacks = callbacks.filter(|_| !record.ties.as_ref().is_some_and(|ties| ties.made));
         fact.called_back = called_back(record.id, callbacks, record.state == State::Succeeded).collect();
         if before.is_none() {
             fact.ran = fact.lease.take();

@@ -31,6 +31,8 @@ pub struct Coverage {
     pub quiet_accepted: u64,
     pub events: u64,
     pub runs: u64,
+    /// Runs in which every fault that was enabled came into effect.
+    pub whole: u64,
 }
 
 impl Coverage {
@@ -61,6 +63,7 @@ impl Coverage {
         self.quiet_accepted += other.quiet_accepted;
         self.events += other.events;
         self.runs += other.runs;
+        self.whole += other.whole;
     }
 
     /// What a batch must have reached and has not.
@@ -103,6 +106,9 @@ impl Coverage {
             if !self.records.contains(&kind) {
                 gaps.push(format!("no record of kind {kind} was read from a journal"));
             }
+        }
+        if self.whole * 100 < self.runs * 98 {
+            gaps.push(format!("of {} runs {} had all of their faults", self.runs, self.whole));
         }
         if self.quiet_accepted * 10 < self.quiet * 6 {
             gaps.push(format!("of {} submissions in quiet times {} were accepted", self.quiet, self.quiet_accepted));

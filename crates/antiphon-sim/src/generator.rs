@@ -11,13 +11,17 @@ use antiphon_protocol::CallId;
 /// Of 1,000 events, how many are faults while faults are on.
 const FAULTS_IN_1000: u64 = 25;
 
+/// How often a fault is tried again that was planned and did not come about.
+const AGAIN: u64 = 60;
+
 /// The generator of one seed.
 pub(crate) struct Generator {
     random: Random,
     calls: u32,
     /// Every enabled fault is made to happen once, in this order, spread over the run.
     due: Vec<Fault>,
-    events: u64,
+    /// One of those is due after every so many actions.
+    share: u64,
     made: u64,
 }
 
@@ -28,7 +32,8 @@ impl Generator {
         for last in (1..due.len()).rev() {
             due.swap(last, random.below(last + 1));
         }
-        Self { random, calls: 0, due, events, made: 0 }
+        let share = (events / (due.len() as u64 + 2)).max(1);
+        Self { random, calls: 0, due, share, made: 0 }
     }
 
     /// The next action; it applies more often than not.
@@ -38,10 +43,14 @@ impl Generator {
             return self.while_down(world);
         }
         // A fault that has not had its turn gets it, in the middle of the run.
-        let share = self.events / (self.due.len() as u64 + 2);
-        if !self.due.is_empty() && share > 0 && self.made > share && self.made.is_multiple_of(share) {
-            let fault = self.due.remove(0);
-            return self.fault(world, fault);
+        if self.made > self.share && self.made.is_multiple_of(self.share) {
+            if self.due.is_empty() {
+                // What was planned and did not come about is tried again, more often.
+                (self.due, self.share) = (world.missing(), AGAIN);
+            }
+            if let Some(fault) = self.due.pop() {
+                return self.fault(world, fault);
+            }
         }
         if self.random.next() % 1000 < FAULTS_IN_1000
             && let Some(fault) = self.random.pick(&world.swarm.faults).copied()

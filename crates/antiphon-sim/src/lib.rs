@@ -28,6 +28,7 @@ mod routes;
 mod run;
 mod shrink;
 mod swarm;
+mod wire;
 mod worker;
 mod world;
 
@@ -43,6 +44,7 @@ pub use random::Fingerprint;
 pub use run::{EVENTS, Ran, replay, run};
 pub use shrink::{Shrunk, shrink};
 pub use swarm::{Fault, Feature, Swarm};
+pub use wire::{STEPS, Step, Wired, Wires, shrink_wired, wired, wired_again, wires};
 
 /// What a panic said.
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -1,12 +1,17 @@
 //! Runs seeds, reruns one, and shrinks what fails.
 
-use antiphon_sim::{Coverage, EVENTS, Explored, Ran, Setup, batch, explore, replay, run, shrink};
+use antiphon_sim::{
+    Coverage, EVENTS, Explored, Ran, STEPS, Setup, Wired, batch, explore, replay, run, shrink, shrink_wired, wired,
+    wired_again, wires,
+};
 use anyhow::{Context, bail};
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: antiphon-sim <what>
   seeds [--from S] [--count N] [--events E] [--threads T]   run seeds; fails when a judge finds something, when a run is
                                                             not the same twice, or when the batch proves too little
+  wire [--from S] [--count N] [--steps E] [--threads T]     run seeds of clients on connections that fail
+  wire-seed S [--steps E] [--keep 1,2,3]                    run one of those, or only some of its steps
   planted [--seeds N] [--threads T] [--only NAME]           switch each planted bug on and run seeds until one shows it;
                                                             fails when one is not found. Needs a build with --cfg planting
   model [--depth D] [--states N] [--threads T]              look at every order of events of a small world
@@ -21,6 +26,8 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
         ["seeds", options @ ..] => seeds(options),
+        ["wire", options @ ..] => wire(options),
+        ["wire-seed", seed, options @ ..] => one_wire(seed, options),
         ["planted", options @ ..] => planted(options),
         ["model", options @ ..] => model(options),
         ["planted-model", options @ ..] => planted_model(options),
@@ -68,6 +75,83 @@ fn seeds(options: &[&str]) -> anyhow::Result<()> {
         bail!("{failed} seeds failed, {differed} were not the same twice, {} gaps", gaps.len());
     }
     Ok(())
+}
+
+fn wire(options: &[&str]) -> anyhow::Result<()> {
+    let (from, count) = (number(options, "--from", 0)?, number(options, "--count", 300)?);
+    let (steps, threads) = (number(options, "--steps", STEPS)?, number(options, "--threads", 2)?);
+    let start = std::time::Instant::now();
+    let wires = wires(from, count, steps, threads as usize);
+    println!("{} seeds, {} steps in {} s", wires.runs, wires.steps, start.elapsed().as_secs());
+    println!("{}", wires.counts.iter().map(|(what, count)| format!("{what} {count}")).collect::<Vec<_>>().join(", "));
+    for ran in &wires.failed {
+        println!("seed {} failed after {} steps: {}", ran.seed, ran.trace.len(), ran.wrong.join("; "));
+    }
+    if let Some(ran) = wires.failed.first() {
+        tell_wire(ran, steps);
+    }
+    for seed in &wires.differed {
+        println!("seed {seed} is not the same run twice");
+    }
+    // A few seeds cannot reach everything.
+    let happened = |what: &&&str| !wires.counts.contains_key(**what);
+    let gaps: Vec<_> = if count >= 100 { WIRE_FAULTS.iter().filter(happened).collect() } else { Vec::new() };
+    gaps.iter().for_each(|gap| println!("gap: there were no {gap}"));
+    if wires.failed.is_empty() && wires.differed.is_empty() && gaps.is_empty() {
+        return Ok(());
+    }
+    bail!("{} seeds failed, {} were not the same twice, {} gaps", wires.failed.len(), wires.differed.len(), gaps.len())
+}
+
+/// What must have happened in a batch.
+const WIRE_FAULTS: [&str; 6] = [
+    "resets",
+    "connections dropped by the broker",
+    "half open, up",
+    "half open, down",
+    "kills of the broker",
+    "power losses",
+];
+
+fn tell_wire(ran: &Wired, steps: u64) {
+    let (small, wrong) = shrink_wired(ran);
+    println!("seed {}, shrunk to {} steps:", ran.seed, small.len());
+    for (number, step) in &small {
+        println!("  {number:>5}  {step:?}");
+    }
+    wrong.iter().take(5).for_each(|wrong| println!("  found: {}", wrong.chars().take(500).collect::<String>()));
+    let steps = if steps == STEPS { String::new() } else { format!(" --steps {steps}") };
+    let numbers: Vec<String> = small.iter().map(|(number, _)| number.to_string()).collect();
+    let numbers = numbers.join(",");
+    println!("again: cargo run --profile prove -p antiphon-sim -- wire-seed {}{steps} --keep {numbers}", ran.seed);
+}
+
+fn one_wire(seed: &str, options: &[&str]) -> anyhow::Result<()> {
+    let seed = seed.parse().with_context(|| format!("{seed} is not a seed"))?;
+    let steps = number(options, "--steps", STEPS)?;
+    let whole = wired(seed, steps);
+    let ran = match kept(options)? {
+        None => whole,
+        Some(kept) => {
+            let steps: Vec<_> = whole.trace.into_iter().filter(|(number, _)| kept.contains(number)).collect();
+            wired_again(seed, &steps)
+        }
+    };
+    println!("seed {seed}: {} steps, fingerprint {:016x}, {:?}", ran.trace.len(), ran.fingerprint.0, ran.counts);
+    if ran.wrong.is_empty() {
+        return Ok(());
+    }
+    if kept(options)?.is_none() {
+        tell_wire(&ran, steps);
+    }
+    bail!("{}", ran.wrong.join("\n"))
+}
+
+/// The numbers behind `--keep`.
+fn kept(options: &[&str]) -> anyhow::Result<Option<Vec<usize>>> {
+    let kept = options.iter().position(|option| *option == "--keep").and_then(|at| options.get(at + 1));
+    let numbers = kept.map(|kept| kept.split(',').map(str::parse).collect::<Result<Vec<usize>, _>>());
+    numbers.transpose().context("--keep 1,2,3")
 }
 
 #[cfg(not(planting))]
@@ -164,6 +248,7 @@ fn report(coverage: &Coverage, twice: u64, seconds: u64) {
     );
     let fired: Vec<String> = coverage.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
     println!("faults: {}", fired.join(", "));
+    println!("{} runs had every fault that they had enabled", coverage.whole);
     println!("accepted in quiet times: {} of {}", coverage.quiet_accepted, coverage.quiet);
 }
 
@@ -193,11 +278,10 @@ fn one(seed: &str, options: &[&str]) -> anyhow::Result<()> {
     let seed = seed.parse().with_context(|| format!("{seed} is not a seed"))?;
     let events = number(options, "--events", EVENTS)?;
     let whole = run(seed, events);
-    let kept = options.iter().position(|option| *option == "--keep").and_then(|at| options.get(at + 1));
-    let ran = match kept {
+    let kept = kept(options)?;
+    let ran = match &kept {
         None => whole,
         Some(kept) => {
-            let kept: Vec<usize> = kept.split(',').map(str::parse).collect::<Result<_, _>>().context("--keep 1,2,3")?;
             let actions: Vec<_> = whole.trace.into_iter().filter(|(number, _)| kept.contains(number)).collect();
             replay(seed, &actions)
         }

@@ -65,6 +65,8 @@ pub(crate) struct Model {
     /// Whether there is a budget of retries.
     budget: bool,
     passes: u64,
+    /// A part of a run is audited all the time: otherwise dropping an event would move what is found.
+    pub audit_every: u64,
     /// What was found wrong.
     pub wrong: Vec<String>,
     /// What was seen of the features.
@@ -99,6 +101,7 @@ impl Model {
             bulk: Vec::new(),
             budget,
             passes: 0,
+            audit_every: AUDIT_EVERY,
             wrong: Vec::new(),
             reached: BTreeSet::new(),
             transitions: BTreeSet::new(),
@@ -158,15 +161,30 @@ impl Model {
         let unsettled: u64 = counts.iter().take(3).sum();
         let mine = self.unsettled() as u64;
         if unsettled != mine {
-            self.blame(format!("the broker has {unsettled} unsettled calls where there must be {mine}"));
+            let which = self.unknown(engine);
+            self.blame(format!("the broker has {unsettled} unsettled calls where there must be {mine}: {which}"));
         }
         // What the engine counts along the way is counted anew now and then: that takes a look at every call.
         self.passes += 1;
-        if self.passes.is_multiple_of(AUDIT_EVERY)
+        if self.passes.is_multiple_of(self.audit_every)
             && let Err(wrong) = engine.audit()
         {
             self.blame(format!("the engine miscounts: {wrong}"));
         }
+    }
+
+    /// Calls that the broker has as unsettled and the model has not, for people.
+    fn unknown(&self, engine: &Engine) -> String {
+        let filter = antiphon_protocol::CallFilter { limit: u32::MAX, ..Default::default() };
+        let mut found = Vec::new();
+        engine.list(&filter, u32::MAX, u32::MAX, &mut found);
+        found.retain(|it| !it.state.is_settled() && self.calls.get(&it.id).is_none_or(Known::is_settled));
+        let told = found.iter().map(|it| {
+            let (id, procedure, state, mine) =
+                (it.id, &it.procedure, it.state, self.calls.get(&it.id).map(|k| k.phase));
+            format!("{id} of {procedure}, made of {:?}, is {state}, not {mine:?}", it.cause)
+        });
+        told.take(4).collect::<Vec<_>>().join("; ")
     }
 
     pub(super) fn compare_one(&mut self, engine: &Engine, id: CallId) {

@@ -30,7 +30,9 @@ pub fn run(seed: u64, events: u64) -> Ran {
     let mut trace = Vec::new();
     let mut tries = 0;
     world.apply(&Action::Start);
-    while world.happened < events && !world.has_failed() {
+    let goes_on =
+        |world: &World| world.happened < events || (world.happened < events * 2 && !world.missing().is_empty());
+    while goes_on(&world) && !world.has_failed() {
         tries += 1;
         assert!(tries < events * 100, "seed {seed}: nothing applies any more");
         let action = generator.next(&mut world);
@@ -45,6 +47,7 @@ pub fn run(seed: u64, events: u64) -> Ran {
 #[must_use]
 pub fn replay(seed: u64, actions: &[(usize, Action)]) -> Ran {
     let mut world = World::new(Swarm::new(seed));
+    world.model.audit_every = 1;
     let mut trace = Vec::new();
     world.apply(&Action::Start);
     for (number, action) in actions {
@@ -63,6 +66,7 @@ fn end(mut world: World, trace: Vec<(usize, Action)>) -> Ran {
         world.heal_safely();
     }
     let wrong = world.verdict();
+    world.coverage.whole = u64::from(world.missing().is_empty());
     let mut coverage = std::mem::take(&mut world.coverage);
     coverage.events = world.happened;
     coverage.runs = 1;

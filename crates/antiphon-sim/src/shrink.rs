@@ -28,10 +28,13 @@ impl Shrunk {
     }
 }
 
-struct Shrinker {
-    seed: u64,
+type Numbered<A> = Vec<(usize, A)>;
+
+struct Shrinker<'a, A> {
+    /// Runs some of the actions: what of them happened, and what was found.
+    again: &'a dyn Fn(&[(usize, A)]) -> (Numbered<A>, Vec<String>),
     runs: usize,
-    best: Vec<(usize, Action)>,
+    best: Numbered<A>,
     wrong: Vec<String>,
     kind: String,
 }
@@ -43,18 +46,18 @@ pub(crate) fn kind_of(wrong: &[String]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-impl Shrinker {
+impl<A: Clone> Shrinker<'_, A> {
     /// Whether these actions fail in the same way; then they are the best so far.
-    fn fails(&mut self, actions: &[(usize, Action)]) -> bool {
+    fn fails(&mut self, actions: &[(usize, A)]) -> bool {
         if self.runs >= RUNS_MAX {
             return false;
         }
         self.runs += 1;
-        let ran = replay(self.seed, actions);
-        if ran.wrong.is_empty() || kind_of(&ran.wrong) != self.kind {
+        let (trace, wrong) = (self.again)(actions);
+        if wrong.is_empty() || kind_of(&wrong) != self.kind {
             return false;
         }
-        (self.best, self.wrong) = (ran.trace, ran.wrong);
+        (self.best, self.wrong) = (trace, wrong);
         true
     }
 
@@ -77,7 +80,7 @@ impl Shrinker {
     }
 }
 
-impl Shrinker {
+impl<A: Clone> Shrinker<'_, A> {
     /// Drops two events at a time; says whether that made it smaller.
     fn drop_pairs(&mut self) -> bool {
         let (mut at, before) = (0, self.best.len());
@@ -95,15 +98,27 @@ impl Shrinker {
     }
 }
 
-/// Shrinks a failing run.
-#[must_use]
-pub fn shrink(failed: &Ran) -> Shrunk {
-    let kind = kind_of(&failed.wrong);
-    let (best, wrong) = (failed.trace.clone(), failed.wrong.clone());
-    let mut shrinker = Shrinker { seed: failed.seed, runs: 0, best, wrong, kind };
+/// Makes what fails small, whatever it is made of.
+pub(crate) fn smallest<A: Clone>(
+    trace: &[(usize, A)],
+    wrong: &[String],
+    again: &dyn Fn(&[(usize, A)]) -> (Numbered<A>, Vec<String>),
+) -> (Numbered<A>, Vec<String>) {
+    let mut shrinker = Shrinker { again, runs: 0, best: trace.to_vec(), wrong: wrong.to_vec(), kind: kind_of(wrong) };
     shrinker.drop_pieces();
     while shrinker.best.len() > SMALL && shrinker.drop_pairs() {
         shrinker.drop_pieces();
     }
-    Shrunk { seed: shrinker.seed, actions: shrinker.best, wrong: shrinker.wrong }
+    (shrinker.best, shrinker.wrong)
+}
+
+/// Shrinks a failing run.
+#[must_use]
+pub fn shrink(failed: &Ran) -> Shrunk {
+    let again = |actions: &[(usize, Action)]| {
+        let ran = replay(failed.seed, actions);
+        (ran.trace, ran.wrong)
+    };
+    let (actions, wrong) = smallest(&failed.trace, &failed.wrong, &again);
+    Shrunk { seed: failed.seed, actions, wrong }
 }

@@ -16,7 +16,7 @@ use crate::history::Seen;
 use crate::link::Links;
 use crate::model::Model;
 use crate::random::Fingerprint;
-use crate::swarm::{Feature, Swarm};
+use crate::swarm::{Fault, Feature, Swarm};
 use crate::worker::Worker;
 use antiphon_embedded::{Driver, PeerId};
 use antiphon_protocol::{CallId, Query};
@@ -63,6 +63,8 @@ pub(crate) struct World {
     quiet: u64,
     /// Calls that were submitted in quiet times.
     in_quiet: BTreeSet<u32>,
+    /// Whether everything that happens is told, for people who look for the cause of a finding.
+    tells: bool,
 }
 
 impl World {
@@ -90,6 +92,7 @@ impl World {
             lives: 0,
             quiet: 0,
             in_quiet: BTreeSet::new(),
+            tells: std::env::var_os("ANTIPHON_SIM_TELLS").is_some(),
             swarm,
         }
     }
@@ -118,6 +121,9 @@ impl World {
 
     pub(crate) fn note(&mut self, what: &std::fmt::Arguments<'_>) {
         self.fingerprint.write_fmt(*what).expect("fingerprints take every text");
+        if self.tells {
+            eprintln!("{:>8} ms  {what}", self.clock.true_ms());
+        }
     }
 
     fn step(&mut self, action: &Action) -> bool {
@@ -186,6 +192,12 @@ impl World {
             *self.coverage.faults.entry(fault).or_default() += 1;
             self.quiet = 0;
         }
+    }
+
+    /// Faults that are enabled and have not come into effect.
+    pub fn missing(&self) -> Vec<Fault> {
+        let fired = |fault: &Fault| self.coverage.faults.contains_key(format!("{fault:?}").as_str());
+        self.swarm.faults.iter().copied().filter(|fault| !fired(fault)).collect()
     }
 
     fn advance(&mut self, ms: u64) -> bool {

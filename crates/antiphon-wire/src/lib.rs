@@ -22,7 +22,7 @@ pub use inbound::{Arrival, Inbound};
 pub use kind::Kind;
 pub use outbound::Outbound;
 pub use pipe::{Inside, Pipe};
-pub use remote::{Address, AddressError, Remote, RemoteOptions};
+pub use remote::{Address, AddressError, Carrier, Connect, Remote, RemoteOptions};
 
 /// What a report becomes whose payload is above the limit: trying the call again would give the same.
 #[must_use]

@@ -3,6 +3,7 @@
 
 mod address;
 mod caller;
+mod carrier;
 mod dial;
 mod inspector;
 mod line;
@@ -13,6 +14,7 @@ mod socket;
 mod worker;
 
 pub use address::{Address, AddressError};
+pub use carrier::{Carrier, Connect};
 pub use options::RemoteOptions;
 
 use crate::handshake::{Role, Welcome, feature};

@@ -3,7 +3,7 @@
 use super::Model;
 use super::calls::Phase;
 use antiphon_engine::Engine;
-use antiphon_protocol::{CallId, Knowledge, State};
+use antiphon_protocol::{CallId, Knowledge, Name, State};
 
 impl Model {
     /// The broker has been pumped: it did what was due, then handed ready calls to free slots.
@@ -64,6 +64,8 @@ impl Model {
         }
         self.cancel_by_ticks(engine);
         let bulk = self.cancel_in_bulk(engine);
+        // Everything that the broker made by now was looked for above; callbacks of the last settlements were counted twice.
+        self.made.accepted = engine.counters().accepted;
         self.compare(engine);
         if !bulk {
             self.nobody_idles();
@@ -85,7 +87,15 @@ impl Model {
     /// What an operator had cancelled in bulk: the broker did so after it handed out leases.
     fn cancel_in_bulk(&mut self, engine: &Engine) -> bool {
         let bulk = std::mem::take(&mut self.bulk);
-        let of = |known: &&super::Known| bulk.contains(&known.route.procedure) && !known.is_settled();
+        // One after the other: the callbacks of what the first cancels are there for the next.
+        for procedure in &bulk {
+            self.cancel_all_of(engine, procedure);
+        }
+        !bulk.is_empty()
+    }
+
+    fn cancel_all_of(&mut self, engine: &Engine, procedure: &Name) {
+        let of = |known: &&super::Known| known.route.procedure == *procedure && !known.is_settled();
         let all: Vec<CallId> = self.calls.values().filter(of).map(|known| known.id).collect();
         for id in all {
             let Knowledge::Known(status) = engine.knowledge(id) else {
@@ -103,7 +113,6 @@ impl Model {
             self.reached.insert("a call cancelled in bulk");
             self.settle(id, State::Cancelled, None);
         }
-        !bulk.is_empty()
     }
 
     fn expire_leases(&mut self, open: &[CallId]) {

@@ -205,7 +205,9 @@ impl World {
         } else if self.broker.as_ref().is_some_and(|broker| broker.driver.poisoned().is_some()) {
             // What it needed in reserve it may not have had since the disk was full.
             if !self.disk.took_fault() && !self.disk.is_full() && !self.model.full {
-                self.wrong.push("the broker gave its journal up without a reason".to_owned());
+                let why = self.broker.as_ref().and_then(|broker| broker.driver.poisoned().cloned());
+                let why = why.map_or_else(String::new, |failure| failure.message);
+                self.wrong.push(format!("the broker gave its journal up without a reason: {why}"));
             }
             self.coverage.poisoned += 1;
             self.fired("DiskError", true);

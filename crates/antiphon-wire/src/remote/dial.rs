@@ -64,7 +64,8 @@ pub(super) async fn dial(to: &Destination, hello: &Hello, offer: Option<&Offer>)
 
 async fn open(to: &Destination, hello: &Hello, offer: Option<&Offer>) -> Result<Dialled, OpenError> {
     let address = &to.address;
-    let (reader, writer) = connect(address).await.map_err(|error| {
+    let by = to.options.connect.as_deref();
+    let (reader, writer) = connect(address, by).await.map_err(|error| {
         OpenError::Unreachable(format!("cannot connect to {address}: {error}; is `antiphon serve` running?"))
     })?;
     let mut opening = Opening { to, reader, writer, inbound: Inbound::new(), rest: Vec::new() };

@@ -1,6 +1,8 @@
 //! What a remote broker's connections may take, and how patient they are.
 
+use super::carrier::Connect;
 use core::time::Duration;
+use std::sync::Arc;
 
 /// Bounds and patience of connections to a broker.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub struct RemoteOptions {
     pub direct_writes: bool,
     /// Program and version, shown to operators.
     pub agent: String,
+    /// What opens connections; `None` is the operating system, to the address.
+    pub connect: Option<Arc<dyn Connect>>,
 }
 
 impl Default for RemoteOptions {
@@ -39,6 +43,7 @@ impl Default for RemoteOptions {
             heartbeat: None,
             direct_writes: true,
             agent: concat!("antiphon-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
+            connect: None,
         }
     }
 }

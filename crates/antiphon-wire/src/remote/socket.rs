@@ -1,6 +1,7 @@
 //! A connected socket, or a pipe, in two halves: reading belongs to the connection's task, writing is shared with submitters.
 
 use super::Address;
+use super::carrier::{Carrier, Connect};
 use crate::Pipe;
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -13,15 +14,21 @@ pub(super) enum Reader {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
     Inside(Arc<Pipe>),
+    Carried(Arc<dyn Carrier>),
 }
 
 pub(super) enum Writer {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
     Inside(Arc<Pipe>),
+    Carried(Arc<dyn Carrier>),
 }
 
-pub(super) async fn connect(address: &Address) -> io::Result<(Reader, Writer)> {
+pub(super) async fn connect(address: &Address, by: Option<&dyn Connect>) -> io::Result<(Reader, Writer)> {
+    if let Some(by) = by {
+        let carrier = by.connect()?;
+        return Ok((Reader::Carried(Arc::clone(&carrier)), Writer::Carried(carrier)));
+    }
     match address {
         Address::Tcp(host) => {
             let stream = TcpStream::connect(host.as_str()).await?;
@@ -48,6 +55,7 @@ impl Reader {
             Self::Tcp(half) => Pin::new(half).poll_read(context, &mut buffer),
             Self::Unix(half) => Pin::new(half).poll_read(context, &mut buffer),
             Self::Inside(pipe) => return pipe.poll_read(context, buffer.initialize_unfilled()),
+            Self::Carried(carrier) => return carrier.poll_read(context, buffer.initialize_unfilled()),
         };
         polled.map_ok(|()| buffer.filled().len())
     }
@@ -60,6 +68,7 @@ impl Writer {
             Self::Tcp(half) => half.try_write(bytes),
             Self::Unix(half) => half.try_write(bytes),
             Self::Inside(pipe) => pipe.try_write(bytes),
+            Self::Carried(carrier) => carrier.try_write(bytes),
         }
     }
 
@@ -72,6 +81,7 @@ impl Writer {
                         Self::Tcp(half) => half.as_ref().poll_write_ready(context),
                         Self::Unix(half) => half.as_ref().poll_write_ready(context),
                         Self::Inside(pipe) => return pipe.poll_write(context, bytes),
+                        Self::Carried(carrier) => carrier.poll_writable(context),
                     };
                     match ready {
                         Poll::Ready(Ok(())) => (),
