@@ -1,12 +1,15 @@
 //! `cargo xtask prove`: every layer that tries to break the claims, one after the other, and a page of what ran.
 
+mod build;
 mod layer;
 mod log;
 mod page;
 
 use anyhow::{Context, bail};
+use build::{Build, Programs};
 use layer::{LAYERS, Layer, Verdict};
 use log::{Entry, Log};
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,7 +18,7 @@ use std::time::{Duration, Instant};
 pub enum Scale {
     /// As every change is tried: minutes.
     Short,
-    /// As a release is tried: about ten minutes more than the short form.
+    /// As a release is tried. After an end in between, the same command at the same commit goes on.
     Full,
     /// The full form again and again, with other seeds, for so many hours. What ran stays in the log: after an end in
     /// between, the same command goes on.
@@ -37,18 +40,21 @@ impl Scale {
 /// Runs all layers and writes the page; the short form writes none. Failures of all layers are listed at the end.
 pub fn run(root: &Path, scale: Scale) -> anyhow::Result<()> {
     match scale {
-        Scale::Short => finish(&round(root, scale, 0)),
+        Scale::Short => finish(&round(root, scale, 0, None)?),
         Scale::Full => {
-            let entries = round(root, scale, 0);
+            // What ran at this commit before it was ended in between is not run again.
+            let mut log = Log::open(root, "full")?;
+            let entries = round(root, scale, 0, Some(&mut log))?;
             page::write(root, &entries)?;
+            log.end()?;
             finish(&entries)
         }
         Scale::Long(hours) => {
-            let mut log = Log::open(root)?;
+            let mut log = Log::open(root, "long")?;
             let end = Duration::from_secs(u64::from(hours) * 3_600);
             while log.time() < end {
-                let entries = round(root, scale, log.rounds());
-                log.add(&entries)?;
+                let number = log.rounds(LAYERS.len());
+                let entries = round(root, scale, number, Some(&mut log))?;
                 page::write(root, &log.summed())?;
                 finish(&entries)?;
             }
@@ -57,16 +63,39 @@ pub fn run(root: &Path, scale: Scale) -> anyhow::Result<()> {
     }
 }
 
-/// Every layer once; the number of the round decides the seeds of those that have any of their own.
-fn round(root: &Path, scale: Scale, number: u64) -> Vec<Entry> {
-    LAYERS.iter().map(|layer| try_layer(root, layer, scale, number)).collect()
+/// Every layer once, but for those that the log has of this round; the number of the round decides the seeds of those that
+/// have any of their own.
+fn round(root: &Path, scale: Scale, number: u64, mut log: Option<&mut Log>) -> anyhow::Result<Vec<Entry>> {
+    let mut entries = log.as_ref().map_or_else(Vec::new, |log| log.unfinished(LAYERS.len()));
+    entries.iter().for_each(|entry| println!("{entry} (before)"));
+    let mut builds: Vec<Programs> = Vec::new();
+    for build in Build::ALL {
+        if LAYERS.iter().skip(entries.len()).any(|layer| layer.build == build) {
+            let start = Instant::now();
+            builds.push(build.make(root)?);
+            println!("built {:<22} {:>4} s", build.to_string(), start.elapsed().as_secs());
+        }
+    }
+    for layer in LAYERS.iter().skip(entries.len()) {
+        let programs = builds.iter().find(|programs| programs.build == layer.build);
+        let entry = try_layer(root, layer, programs.context("its build was made above")?, scale, number);
+        if let Some(log) = &mut log {
+            log.add(&entry)?;
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
 }
 
-fn try_layer(root: &Path, layer: &Layer, scale: Scale, round: u64) -> Entry {
+fn try_layer(root: &Path, layer: &Layer, programs: &Programs, scale: Scale, round: u64) -> Entry {
     let start = Instant::now();
-    let verdict = layer.run(root, scale, round);
+    let verdict = layer.run(root, programs, scale, round);
     let entry = Entry { layer: layer.name.to_owned(), verdict, seconds: start.elapsed().as_secs() };
     println!("{entry}");
+    // A pipe is not flushed by line, and the next layer may take minutes.
+    if let Err(error) = std::io::stdout().flush() {
+        eprintln!("flushing the output: {error}");
+    }
     entry
 }
 

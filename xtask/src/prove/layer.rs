@@ -1,15 +1,18 @@
 //! The layers: what each runs, how much of it, and what it needs from the machine.
 
 use super::Scale;
+use super::build::{Build, Programs};
 use std::path::Path;
 use std::process::Command;
 
 /// One way to try to break the claims.
 pub struct Layer {
     pub name: &'static str,
-    /// Arguments of cargo.
-    cargo: &'static str,
-    /// Arguments and environment that set how much runs: short, full.
+    pub build: Build,
+    /// Folders of packages, and programs or tests of them; one after the other.
+    programs: &'static [(&'static str, &'static str)],
+    arguments: &'static str,
+    /// What sets how much runs, short and full: a variable, or arguments.
     amount: [&'static str; 2],
     /// Programs it needs, besides being root where `mount` is among them.
     needs: &'static [&'static str],
@@ -28,171 +31,205 @@ pub enum Verdict {
 
 const MOUNTS: &[&str] = &["mount", "umount", "losetup", "mkfs.ext4", "python3"];
 
+const SIM: &[(&str, &str)] = &[("crates/antiphon-sim", "antiphon-sim")];
+const ENGINE: &[(&str, &str)] = &[("crates/antiphon-engine", "it")];
+const JOURNAL: &[(&str, &str)] = &[("crates/antiphon-journal", "it")];
+const PROCESSES: &[(&str, &str)] = &[("crates/antiphon-cli", "it")];
+const THREADS: &[(&str, &str)] = &[("crates/antiphon-journal", "it"), ("crates/antiphon-embedded", "it")];
+const FUZZ: &[(&str, &str)] = &[("fuzz", "antiphon-fuzz")];
+
 /// The layers that have other seeds in each round of the long form. Those of real processes draw theirs.
 const SIMULATOR: &str = "simulator";
+const WIRE: &str = "clients on connections";
 const FUZZING: &str = "fuzzing";
 const SEEDS_A_ROUND: u64 = 20_000;
 
-/// In the order in which they run. An amount is what is set before the command, or, if it begins with `--`, what is
-/// appended to it.
+/// In the order in which they run.
 pub const LAYERS: &[Layer] = &[
     Layer {
         name: SIMULATOR,
-        cargo: "run --profile prove -p antiphon-sim -- seeds",
+        build: Build::Plain,
+        programs: SIM,
+        arguments: "seeds",
         amount: ["--count 2000", "--count 20000"],
         needs: &[],
     },
     Layer {
+        name: WIRE,
+        build: Build::Plain,
+        programs: SIM,
+        arguments: "wire",
+        amount: ["--count 150", "--count 3000"],
+        needs: &[],
+    },
+    Layer {
         name: "planted bugs",
-        cargo: "run --profile prove -p antiphon-sim -- planted",
-        amount: ["RUSTFLAGS=--cfg planting", "RUSTFLAGS=--cfg planting"],
+        build: Build::Planting,
+        programs: SIM,
+        arguments: "planted",
+        amount: ["", ""],
         needs: &[],
     },
     Layer {
         name: "planted bugs of order",
-        cargo: "test --profile prove -p antiphon-engine --test it planted -- --nocapture",
-        amount: ["RUSTFLAGS=--cfg planting", "RUSTFLAGS=--cfg planting"],
+        build: Build::Planting,
+        programs: ENGINE,
+        arguments: "planted --nocapture",
+        amount: ["", ""],
         needs: &[],
     },
     Layer {
         name: "random combinations",
-        cargo: "test --profile prove -p antiphon-engine --test it combinations -- --nocapture",
+        build: Build::Plain,
+        programs: ENGINE,
+        arguments: "combinations --nocapture",
         amount: ["ANTIPHON_PROVE_WORLDS=500", "ANTIPHON_PROVE_WORLDS=20000"],
         needs: &[],
     },
     Layer {
         name: "model check",
-        cargo: "run --profile prove -p antiphon-sim -- model",
+        build: Build::Plain,
+        programs: SIM,
+        arguments: "model",
         amount: ["--states 20000", "--states 300000"],
         needs: &[],
     },
     Layer {
         name: "planted, model check",
-        cargo: "run --profile prove -p antiphon-sim -- planted-model",
-        amount: ["RUSTFLAGS=--cfg planting", "RUSTFLAGS=--cfg planting"],
+        build: Build::Planting,
+        programs: SIM,
+        arguments: "planted-model",
+        amount: ["", ""],
         needs: &[],
     },
     Layer {
         name: "journal: every crash",
-        cargo: "test --release -p antiphon-journal --test it exhaustive -- --nocapture",
+        build: Build::Plain,
+        programs: JOURNAL,
+        arguments: "exhaustive --nocapture",
         amount: ["ANTIPHON_PROVE_OPERATIONS=1", "ANTIPHON_PROVE_OPERATIONS=3"],
         needs: &[],
     },
     Layer {
         name: "journal: bit rot",
-        cargo: "test --release -p antiphon-journal --test it damage -- --nocapture",
+        build: Build::Plain,
+        programs: JOURNAL,
+        arguments: "damage --nocapture",
         amount: ["", ""],
         needs: &[],
     },
     Layer {
         name: "orders of threads",
-        cargo: "test -p antiphon-journal -p antiphon-embedded --test it orders -- --nocapture",
-        amount: [
-            "RUSTFLAGS=--cfg shuttle ANTIPHON_PROVE_SCHEDULES=2000",
-            "RUSTFLAGS=--cfg shuttle ANTIPHON_PROVE_SCHEDULES=6000",
-        ],
+        build: Build::Shuttle,
+        programs: THREADS,
+        arguments: "orders --nocapture",
+        amount: ["ANTIPHON_PROVE_SCHEDULES=2000", "ANTIPHON_PROVE_SCHEDULES=6000"],
         needs: &[],
     },
     Layer {
         name: FUZZING,
-        cargo: "run --release -p antiphon-fuzz --",
+        build: Build::Plain,
+        programs: FUZZ,
+        arguments: "",
         amount: ["--executions 200000", "--executions 50000000"],
         needs: &[],
     },
     Layer {
         name: "processes killed",
-        cargo: "test --release -p antiphon-cli --test it kill:: -- --nocapture",
+        build: Build::Plain,
+        programs: PROCESSES,
+        arguments: "kill:: --nocapture",
         amount: ["ANTIPHON_PROVE_FAULTS=100", "ANTIPHON_PROVE_FAULTS=1000"],
         needs: &[],
     },
     Layer {
         name: "processes stopped",
-        cargo: "test --release -p antiphon-cli --test it pause:: -- --nocapture",
+        build: Build::Plain,
+        programs: PROCESSES,
+        arguments: "pause:: --nocapture",
         amount: ["ANTIPHON_PROVE_FAULTS=5", "ANTIPHON_PROVE_FAULTS=40"],
         needs: &["kill"],
     },
     Layer {
         name: "network",
-        cargo: "test --release -p antiphon-cli --test it proxy:: -- --nocapture",
+        build: Build::Plain,
+        programs: PROCESSES,
+        arguments: "proxy:: --nocapture",
         amount: ["ANTIPHON_PROVE_FAULTS=30", "ANTIPHON_PROVE_FAULTS=300"],
         needs: &[],
     },
     Layer {
         name: "power cuts",
-        cargo: "test --release -p antiphon-cli --test it disk::every -- --ignored --nocapture",
+        build: Build::Plain,
+        programs: PROCESSES,
+        arguments: "disk::every --ignored --nocapture",
         amount: ["ANTIPHON_PROVE_FAULTS=20", "ANTIPHON_PROVE_FAULTS=200"],
         needs: MOUNTS,
     },
     Layer {
         name: "full disk",
-        cargo: "test --release -p antiphon-cli --test it disk::a_full -- --ignored --nocapture",
+        build: Build::Plain,
+        programs: PROCESSES,
+        arguments: "disk::a_full --ignored --nocapture",
         amount: ["", ""],
         needs: MOUNTS,
     },
     Layer {
         name: "failing system calls",
-        cargo: "test --release -p antiphon-cli --test it disk::a_call -- --ignored --nocapture",
+        build: Build::Plain,
+        programs: PROCESSES,
+        arguments: "disk::a_call --ignored --nocapture",
         amount: ["ANTIPHON_PROVE_FAULTS=10", "ANTIPHON_PROVE_FAULTS=60"],
         needs: &["strace"],
     },
 ];
 
 impl Layer {
-    pub fn run(&self, root: &Path, scale: Scale, round: u64) -> Verdict {
+    pub fn run(&self, root: &Path, programs: &Programs, scale: Scale, round: u64) -> Verdict {
         if let Some(reason) = self.needs.iter().find_map(|program| missing(program)) {
             return Verdict::Impossible(reason);
         }
-        let mut command = self.command(root, scale, round);
-        match command.output() {
-            Err(error) => Verdict::Failed(format!("cargo does not run: {error}")),
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stdout).into_owned();
-                if output.status.success() && ran_something(&said) {
-                    return Verdict::Passed(remarks(&said));
+        let mut all = String::new();
+        for (package, name) in self.programs {
+            let mut command = match programs.command(root, package, name) {
+                Ok(command) => command,
+                Err(error) => return Verdict::Failed(format!("{error:#}")),
+            };
+            self.complete(&mut command, scale, round);
+            match command.output() {
+                Err(error) => return Verdict::Failed(format!("`{command:?}` does not run: {error}")),
+                Ok(output) => {
+                    let said = String::from_utf8_lossy(&output.stdout);
+                    if !output.status.success() || !ran_something(&said) {
+                        let complained = String::from_utf8_lossy(&output.stderr);
+                        return Verdict::Failed(format!("{said}{complained}\n`{command:?}` failed"));
+                    }
+                    all.push_str(&said);
                 }
-                let complained = String::from_utf8_lossy(&output.stderr).into_owned();
-                Verdict::Failed(format!("{said}{complained}\n`{command:?}` failed"))
             }
         }
+        Verdict::Passed(remarks(&all))
     }
 
-    fn command(&self, root: &Path, scale: Scale, round: u64) -> Command {
+    /// Arguments, and how much.
+    fn complete(&self, command: &mut Command, scale: Scale, round: u64) {
         let [short, full] = self.amount;
         let amount = if scale == Scale::Short { short } else { full };
-        let mut command = Command::new("cargo");
-        command.current_dir(root).args(self.cargo.split(' '));
-        if amount.starts_with("--") {
-            command.args(amount.split(' '));
-            match self.name {
-                SIMULATOR => command.args(["--from", &(round * SEEDS_A_ROUND).to_string()]),
-                FUZZING => command.args(["--seed", &(round + 1).to_string()]),
-                _ => &mut command,
-            };
-            return command;
-        }
-        // `RUSTFLAGS=--cfg shuttle` is one setting of two words.
-        let mut settings: Vec<(String, String)> = Vec::new();
-        for word in amount.split(' ').filter(|word| !word.is_empty()) {
-            match (word.split_once('='), settings.last_mut()) {
-                (Some((name, value)), _) => settings.push((name.to_owned(), value.to_owned())),
-                (None, Some((_, value))) => *value = format!("{value} {word}"),
-                (None, None) => (),
+        command.args(self.arguments.split(' ').filter(|word| !word.is_empty()));
+        match amount.split_once('=') {
+            Some((name, value)) => {
+                command.env(name, value);
+            }
+            None => {
+                command.args(amount.split(' ').filter(|word| !word.is_empty()));
             }
         }
-        let flags =
-            settings.iter().find(|(name, _)| name == "RUSTFLAGS").and_then(|(_, flags)| flags.rsplit(' ').next());
-        if let Some(flag) = flags {
-            // Other flags are another build: they must not throw away the ordinary one.
-            command.env("CARGO_TARGET_DIR", super::layer::target(root).join(flag));
-        }
-        command.envs(settings);
-        command
+        match self.name {
+            SIMULATOR | WIRE => command.args(["--from", &(round * SEEDS_A_ROUND).to_string()]),
+            FUZZING => command.args(["--seed", &(round + 1).to_string()]),
+            _ => command,
+        };
     }
-}
-
-/// Where cargo builds.
-pub fn target(root: &Path) -> std::path::PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), Into::into)
 }
 
 /// Why a program cannot be used here, if it cannot.

@@ -1,6 +1,7 @@
-//! What ran so far in the long form: one line of JSON for each layer and round, in the target directory.
+//! What ran so far: a line for each layer and round, in the target directory.
 
-use super::layer::{Verdict, target};
+use super::build::target;
+use super::layer::Verdict;
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
@@ -35,16 +36,34 @@ pub struct Log {
 }
 
 impl Log {
-    pub fn open(root: &Path) -> anyhow::Result<Self> {
-        let head =
-            std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root).output()?;
-        let commit = String::from_utf8_lossy(&head.stdout).trim().to_owned();
-        let folder = target(root).join("prove");
+    /// That of a form, at the commit that is checked out. What differs from its commit begins anew.
+    pub fn open(root: &Path, form: &str) -> anyhow::Result<Self> {
+        let git = |arguments: &[&str]| -> anyhow::Result<String> {
+            let output = std::process::Command::new("git").args(arguments).current_dir(root).output()?;
+            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        };
+        let commit = git(&["rev-parse", "--short", "HEAD"])?;
+        let folder = target(root).join("prove-log");
         fs::create_dir_all(&folder)?;
-        let path = folder.join(format!("{commit}.log"));
+        let path = folder.join(format!("{form}-{commit}"));
+        let changed = !git(&["status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs"])?.is_empty();
+        if changed && path.exists() {
+            fs::remove_file(&path)?;
+        }
         let text = if path.exists() { fs::read_to_string(&path)? } else { String::new() };
         let entries = text.lines().map(read).collect::<anyhow::Result<_>>()?;
         Ok(Self { path, entries })
+    }
+
+    /// It is complete: the next run begins anew.
+    pub fn end(self) -> anyhow::Result<()> {
+        Ok(fs::remove_file(self.path)?)
+    }
+
+    /// Of a round of so many layers that was ended in between, what ran.
+    pub fn unfinished(&self, layers: usize) -> Vec<Entry> {
+        let whole = self.entries.len() / layers * layers;
+        self.entries.iter().skip(whole).cloned().collect()
     }
 
     /// How long it ran so far.
@@ -52,23 +71,20 @@ impl Log {
         Duration::from_secs(self.entries.iter().map(|entry| entry.seconds).sum())
     }
 
-    /// How many rounds there were.
-    pub fn rounds(&self) -> u64 {
-        let first = self.entries.first().map(|entry| &entry.layer);
-        self.entries.iter().filter(|entry| Some(&entry.layer) == first).count() as u64
+    /// How many rounds of so many layers were finished.
+    pub fn rounds(&self, layers: usize) -> u64 {
+        (self.entries.len() / layers) as u64
     }
 
-    pub fn add(&mut self, entries: &[Entry]) -> anyhow::Result<()> {
+    pub fn add(&mut self, entry: &Entry) -> anyhow::Result<()> {
         let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-        for entry in entries {
-            let (word, text) = match &entry.verdict {
-                Verdict::Passed(remarks) => ("passed", remarks.join("; ")),
-                Verdict::Impossible(reason) => ("impossible", reason.clone()),
-                Verdict::Failed(_) => ("failed", "see what it printed".to_owned()),
-            };
-            writeln!(file, "{}\t{}\t{word}\t{text}", entry.layer, entry.seconds)?;
-        }
-        self.entries.extend(entries.iter().cloned());
+        let (word, text) = match &entry.verdict {
+            Verdict::Passed(remarks) => ("passed", remarks.join("<br>")),
+            Verdict::Impossible(reason) => ("impossible", reason.clone()),
+            Verdict::Failed(_) => ("failed", "see what it printed".to_owned()),
+        };
+        writeln!(file, "{}\t{}\t{word}\t{}", entry.layer, entry.seconds, text.replace(['\t', '\n'], " "))?;
+        self.entries.push(entry.clone());
         Ok(())
     }
 
@@ -104,7 +120,7 @@ fn read(line: &str) -> anyhow::Result<Entry> {
     let mut field = || fields.next().context("a line of the log has four fields");
     let (layer, seconds, word, text) = (field()?.to_owned(), field()?.parse()?, field()?, field()?.to_owned());
     let verdict = match word {
-        "passed" => Verdict::Passed(vec![text]),
+        "passed" => Verdict::Passed(text.split("<br>").map(str::to_owned).collect()),
         "impossible" => Verdict::Impossible(text),
         _ => Verdict::Failed(text),
     };
@@ -122,6 +138,16 @@ mod tests {
         let summed = Log { path: PathBuf::new(), entries }.summed();
         assert_eq!(summed.len(), 1);
         assert_eq!((summed[0].seconds, &summed[0].verdict), (4, &Verdict::Failed("no".to_owned())));
+    }
+
+    #[test]
+    fn a_round_that_was_ended_in_between_goes_on() {
+        let entries = (0..7).map(|n| read(&format!("layer {n}\t1\tpassed\t")).unwrap()).collect();
+        let log = Log { path: PathBuf::new(), entries };
+        assert_eq!(log.rounds(3), 2);
+        let left: Vec<_> = log.unfinished(3).into_iter().map(|entry| entry.layer).collect();
+        assert_eq!(left, ["layer 6"]);
+        assert!(log.unfinished(7).is_empty());
     }
 
     #[test]
