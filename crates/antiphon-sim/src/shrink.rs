@@ -29,10 +29,11 @@ impl Shrunk {
 }
 
 type Numbered<A> = Vec<(usize, A)>;
+/// Runs some of the actions: what of them happened, and what was found.
+type Again<'a, A> = &'a dyn Fn(&[(usize, A)]) -> (Numbered<A>, Vec<String>);
 
 struct Shrinker<'a, A> {
-    /// Runs some of the actions: what of them happened, and what was found.
-    again: &'a dyn Fn(&[(usize, A)]) -> (Numbered<A>, Vec<String>),
+    again: Again<'a, A>,
     runs: usize,
     best: Numbered<A>,
     wrong: Vec<String>,
@@ -102,7 +103,7 @@ impl<A: Clone> Shrinker<'_, A> {
 pub(crate) fn smallest<A: Clone>(
     trace: &[(usize, A)],
     wrong: &[String],
-    again: &dyn Fn(&[(usize, A)]) -> (Numbered<A>, Vec<String>),
+    again: Again<'_, A>,
 ) -> (Numbered<A>, Vec<String>) {
     let mut shrinker = Shrinker { again, runs: 0, best: trace.to_vec(), wrong: wrong.to_vec(), kind: kind_of(wrong) };
     shrinker.drop_pieces();
