@@ -307,6 +307,20 @@ impl Engine {
         self.schedules.ticked(id, ticked);
     }
 
+    /// A call that a restart has found tells that its tick was done, also where a crash has cut off the record of that: or else
+    /// the next would not know that it runs.
+    pub(crate) fn note_tick(&mut self, index: u32) {
+        let tick_ms = self.calls.get(index).id.unix_ms();
+        let Some(schedule) = self.ties(index).and_then(|ties| ties.cause) else { return };
+        let Some(mut ticked) = self.schedules.all.get(&schedule).map(|kept| kept.it.ticked) else { return };
+        if tick_ms > ticked.last_ms {
+            ticked.last_ms = tick_ms;
+            ticked.cursor_ms = ticked.cursor_ms.max(tick_ms);
+            ticked.queued_ms = if ticked.queued_ms == tick_ms { 0 } else { ticked.queued_ms };
+            self.schedules.ticked(schedule, ticked);
+        }
+    }
+
     fn last_runs(&self, id: CallId, last_ms: u64) -> bool {
         last_ms != 0 && self.schedules.all.get(&id).is_some_and(|kept| self.is_under_way(kept.it.call_of(last_ms)))
     }

@@ -82,6 +82,7 @@ impl Replay {
         let engine = &mut self.engine;
         engine.hold_callbacks(index);
         engine.hold_event(index, 1);
+        engine.note_tick(index);
         engine.count_unsettled(index);
         let call = engine.calls.get(index);
         let (route, inbox, at_ms, deadline_ms) = (call.route, call.inbox, call.at_ms, call.deadline_ms);

@@ -1,6 +1,7 @@
 //! What a restart keeps.
 
-use crate::script::check;
+use crate::script::{World, check};
+use antiphon_engine::Limits;
 use expect_test::expect;
 
 #[test]
@@ -281,4 +282,14 @@ fn a_delayed_call_that_has_joined_its_lane_stays_ready_when_the_clock_is_set_bac
                 w: settled a  (once recorded)
         "#]],
     );
+}
+
+#[test]
+fn a_call_of_a_schedule_is_its_last_also_when_a_crash_cut_off_the_word_of_its_tick() {
+    let mut world = World::new(Limits::new(true));
+    world.run("caller c\nschedule s every=20s overlap=cancel\nat 20s\ntick s");
+    let mut world = world.after_crash(world.records() - 1);
+    world.run("at 40s\ntick s newest");
+    let unsettled: u64 = world.engine.counts().iter().take(3).sum();
+    assert_eq!(unsettled, 1, "the call of the first tick was cancelled by that of the second");
 }

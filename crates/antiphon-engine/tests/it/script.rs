@@ -157,7 +157,7 @@ impl World {
             }
             "emit" => self.emit(name, from, &options),
             "schedule" => self.schedule(name, &options),
-            "tick" => self.tick(name),
+            "tick" => self.tick(name, options.contains_key("newest")),
             "restart" => self.restart(),
             _ => self.report(verb, name, &options),
         }

@@ -275,14 +275,16 @@ impl World {
         self.scribe.said.push(format!("{change:?}"));
     }
 
-    /// The ticks of this schedule that are due by now, as the shell would find them after its cursor, at most nine.
-    pub(super) fn tick(&mut self, name: &str) {
+    /// The ticks of this schedule that are due by now, as the shell would find them after its cursor, at most nine; or the
+    /// newest alone.
+    pub(super) fn tick(&mut self, name: &str, newest: bool) {
         self.engine.advance(self.now, 0, &mut self.scribe);
         let Some(it) = self.engine.schedules().find(|it| it.name.as_str() == name).cloned() else { return };
         let Recurrence::Every(every_ms) = it.recurrence else { return };
         let past = self.now.wall_ms - it.added_ms;
         let ticks = (1..=past / every_ms).map(|tick| it.added_ms + tick * every_ms);
-        let due: Vec<u64> = ticks.filter(|tick| *tick > it.ticked.cursor_ms).take(9).collect();
+        let mut due: Vec<u64> = ticks.filter(|tick| *tick > it.ticked.cursor_ms).take(9).collect();
+        due.drain(..if newest { due.len().saturating_sub(1) } else { 0 });
         let cursor_ms = due.last().copied().unwrap_or(it.ticked.cursor_ms);
         for tick_ms in &due {
             let (id, shown) = (it.call_of(*tick_ms), format!("{name}@{}", (tick_ms - it.added_ms) / every_ms));
