@@ -512,10 +512,10 @@ impl Model {
         true
     }
 
-    /// The recorded word about a call was given to somebody.
-    pub fn told_now(&mut self, id: CallId) {
+    /// Somebody was told that there is such a call; it may have been leased since, in a record that is not written yet.
+    pub fn told_of_revival(&mut self, id: CallId) {
         if let Some(known) = self.calls.get_mut(&id) {
-            known.told(known.last_mark());
+            known.told(0);
         }
     }
 

@@ -309,7 +309,7 @@ impl World {
         self.note(&format_args!("{answer:?}"));
         match &answer {
             Answer::Status(knowledge) => self.model.status(knowledge),
-            Answer::Revived(id) => self.model.told_now(*id),
+            Answer::Revived(id) => self.model.told_of_revival(*id),
             Answer::Changed(_) | Answer::Settings(_) | Answer::CallbackAdded(_) | Answer::Sealed | Answer::Joined => {
                 self.model.answered(&query);
             }
