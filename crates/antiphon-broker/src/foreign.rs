@@ -10,13 +10,17 @@
 //! - [`CallHeader`] and [`OutcomeHeader`] are what travels beside the payload, as text for any kind of header.
 //! - [`Arrival`] and [`Ending`] judge what a worker gets and how its attempt ended.
 //! - [`LeaseBook`] is the worker's book: slots, leases, deadlines, requests to stop.
+//! - [`HandingCaller`] and [`HandingWorker`] hand what the seam gives them to a pump.
+//! - [`DeadLetter`] reads what is written on one, for the questions about them.
 //! - [`Room`] bounds what a caller has on its way; [`plain_failure`] and [`content_type`] speak to peers without Antiphon.
 //! - [`Recent`] remembers the last few of something; [`DedupeStore`] remembers handled outcomes over restarts.
 
 mod admission;
 mod call_header;
+mod dead_letter;
 mod dedupe_store;
 mod fields;
+mod hand_over;
 mod lease_book;
 mod ledger;
 mod outcome_header;
@@ -27,7 +31,9 @@ mod verdict;
 
 pub use admission::Admission;
 pub use call_header::{CallHeader, HeaderError};
+pub use dead_letter::{DeadLetter, dead_letters_only, listed, not_dead};
 pub use dedupe_store::DedupeStore;
+pub use hand_over::{CallerAsked, HandingCaller, HandingWorker, WorkerAsked};
 pub use lease_book::{Held, LeaseBook, Reported, Waiting};
 pub use ledger::{CancelStep, Delivery, Ledger, Surfacing};
 pub use outcome_header::OutcomeHeader;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod attach;
+pub mod beside;
 pub mod callback;
 pub mod cancel;
 pub mod deadline;

@@ -24,13 +24,11 @@ async fn leases_only(worker: &WorkerSide, call: &Call) -> antiphon_broker::Lease
     lease
 }
 
-/// Calls with one ordering key run one after the other, in the order of their submission.
-pub async fn calls_of_one_ordering_key_do_not_overlap(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
+/// Two calls with the same keys: the second waits for the first though slots are free, or the first is refused.
+async fn wait_for_each_other(scene: &Scene, keys: Keys, refused: bool) {
     let caller = scene.caller().await;
-    let ordered = || keyed(&scene, Keys { ordering: key("alice"), ..Keys::default() });
-    let (first, second) = (ordered(), ordered());
-    if scene.capabilities().ordering == Ordering::None {
+    let (first, second) = (keyed(scene, keys.clone()), keyed(scene, keys));
+    if refused {
         assert_eq!(caller.refused(&first, 1).await.code, Code::Unimplemented);
         return;
     }
@@ -42,22 +40,18 @@ pub async fn calls_of_one_ordering_key_do_not_overlap(harness: &impl Harness) {
     worker.echo(&worker.lease_of(&second).await).await;
 }
 
+/// Calls with one ordering key run one after the other, in the order of their submission.
+pub async fn calls_of_one_ordering_key_do_not_overlap(harness: &impl Harness) {
+    let scene = Scene::open(harness).await;
+    let refused = scene.capabilities().ordering == Ordering::None;
+    wait_for_each_other(&scene, Keys { ordering: key("alice"), ..Keys::default() }, refused).await;
+}
+
 /// Of the calls with one concurrency key one runs at a time, where nothing else is said.
 pub async fn calls_of_one_concurrency_key_wait_for_each_other(harness: &impl Harness) {
     let scene = Scene::open(harness).await;
-    let caller = scene.caller().await;
-    let bounded = || keyed(&scene, Keys { concurrency: key("bank"), ..Keys::default() });
-    let (first, second) = (bounded(), bounded());
-    if scene.capabilities().concurrency_keys == Support::Refused {
-        assert_eq!(caller.refused(&first, 1).await.code, Code::Unimplemented);
-        return;
-    }
-    caller.accepted(&first, 1).await;
-    caller.accepted(&second, 2).await;
-    let worker = scene.worker(&["echo"], 4).await;
-    let lease = leases_only(&worker, &first).await;
-    worker.echo(&lease).await;
-    worker.echo(&worker.lease_of(&second).await).await;
+    let refused = scene.capabilities().concurrency_keys == Support::Refused;
+    wait_for_each_other(&scene, Keys { concurrency: key("bank"), ..Keys::default() }, refused).await;
 }
 
 /// A call that requires a label goes to a worker that has it, and to no other.

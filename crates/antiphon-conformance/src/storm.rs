@@ -8,7 +8,7 @@ use antiphon_protocol::{Call, Name, Outcome, Payload, Route, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -176,26 +176,98 @@ impl Drop for Life {
     }
 }
 
-/// What can be killed.
-pub struct Targets<'a> {
-    /// Arguments under which this program is a worker, and a caller.
-    pub worker: &'a [&'a str],
-    /// The caller's arguments; see [`ask`].
-    pub caller: &'a [&'a str],
-    /// How long the server needs before it may be killed.
-    pub calm: Duration,
-    /// Kills the server and starts it again; `None` where that would lose what it has.
-    pub server: Option<&'a dyn Fn() -> Result<(), Error>>,
+/// What a program of a storm is, by its arguments.
+pub enum Role {
+    /// `worker URL`
+    Worker(String),
+    /// `caller URL LOG CALLS`
+    Caller {
+        /// The broker.
+        url: String,
+        /// Where it writes down what it hears.
+        log: PathBuf,
+        /// How many calls it makes, over all its lives.
+        calls: u64,
+    },
+    /// `[CALLS] [KILLS] [SEED]`
+    Storm(Size),
 }
 
-/// Starts worker and caller, kills so many times, and judges the caller's log.
-///
-/// # Errors
-/// When a call was lost, has two outcomes or a wrong one, or something cannot be started.
-///
-/// # Panics
-/// When it takes longer than 15 minutes.
-pub fn storm(calls: u64, kills: u64, seed: u64, log: &Path, targets: &Targets<'_>) -> Result<(), Error> {
+/// How large a storm is.
+pub struct Size {
+    calls: u64,
+    kills: u64,
+    seed: u64,
+}
+
+impl Role {
+    /// The role of this process.
+    ///
+    /// # Errors
+    /// When its arguments are none of these.
+    pub fn read() -> Result<Self, Error> {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Ok(match texts.as_slice() {
+            ["worker", url] => Self::Worker((*url).to_owned()),
+            ["caller", url, log, calls] => {
+                Self::Caller { url: (*url).to_owned(), log: PathBuf::from(log), calls: calls.parse()? }
+            }
+            _ => {
+                let mut numbers = texts.iter().map(|text| text.parse::<u64>());
+                Self::Storm(Size {
+                    calls: numbers.next().transpose()?.unwrap_or(10_000),
+                    kills: numbers.next().transpose()?.unwrap_or(20),
+                    seed: numbers.next().transpose()?.unwrap_or_else(|| u64::from(std::process::id())),
+                })
+            }
+        })
+    }
+}
+
+impl Size {
+    /// Runs the storm on a broker: `url` has parameters already. What it writes down is in a directory named after `name`,
+    /// and removed when all is well.
+    ///
+    /// # Errors
+    /// When a call was lost, has two outcomes or a wrong one, or something cannot be started.
+    ///
+    /// # Panics
+    /// When it takes longer than 15 minutes.
+    pub fn run(
+        &self,
+        name: &str,
+        url: &str,
+        calm: Duration,
+        server: Option<&dyn Fn() -> Result<(), Error>>,
+    ) -> Result<(), Error> {
+        let directory = std::env::temp_dir().join(format!("antiphon-{name}-kills-{}", std::process::id()));
+        std::fs::create_dir_all(&directory)?;
+        let log = directory.join("log");
+        let url = format!("{url}&dedupe={}", directory.join("handled").display());
+        let (log_text, count) = (log.display().to_string(), self.calls.to_string());
+        let targets = Targets { worker: &["worker", &url], caller: &["caller", &url, &log_text, &count], calm, server };
+        storm(self.calls, self.kills, self.seed, &log, &targets)?;
+        std::fs::remove_dir_all(&directory)?;
+        Ok(())
+    }
+}
+
+/// What can be killed.
+struct Targets<'a> {
+    /// Arguments under which this program is a worker.
+    worker: &'a [&'a str],
+    /// The caller's arguments; see [`ask`].
+    caller: &'a [&'a str],
+    /// How long the server needs before it may be killed.
+    calm: Duration,
+    /// Kills the server and starts it again; `None` where that would lose what it has.
+    server: Option<&'a dyn Fn() -> Result<(), Error>>,
+}
+
+/// Starts worker and caller, kills so many times, and judges the caller's log. It goes wrong when a call was lost, has two
+/// outcomes or a wrong one, or something cannot be started or takes longer than 15 minutes.
+fn storm(calls: u64, kills: u64, seed: u64, log: &Path, targets: &Targets<'_>) -> Result<(), Error> {
     let (mut calling, mut working) = (Life::start(targets.caller)?, Life::start(targets.worker)?);
     let start = Instant::now();
     std::thread::sleep(targets.calm);

@@ -1,6 +1,5 @@
-//! Durable calls under kills: worker and caller are ended with SIGKILL at random and started again, until every call
+//! Durable calls under kills: worker, caller and server are ended with SIGKILL at random and started again, until every call
 //! has its outcome. Then the caller's log is judged: each call that was accepted has exactly one outcome, the right one.
-//! The broker of the tests keeps everything in memory, so that it is left alone.
 //!
 //! ```sh
 //! cargo run --release -p antiphon-kafka --example kafka_kills [calls] [kills] [seed]
@@ -8,7 +7,7 @@
 
 use antiphon::{Antiphon, Failure, Payload, RawProcedureOptions};
 use antiphon_broker::Broker;
-use antiphon_conformance::storm::{Error, Targets, ask, connected, storm};
+use antiphon_conformance::storm::{Error, Role, Size, ask, connected};
 use antiphon_kafka::Kafka;
 use antiphon_protocol::Name;
 use std::path::Path;
@@ -18,20 +17,10 @@ use xtask::services::kafka::Node;
 const PROCEDURE: &str = "kills.echo";
 
 fn main() -> Result<(), Error> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match texts.as_slice() {
-        ["worker", url] => tokio::runtime::Runtime::new()?.block_on(work(url)),
-        ["caller", url, log, calls] => {
-            tokio::runtime::Runtime::new()?.block_on(call(url, Path::new(log), calls.parse()?))
-        }
-        _ => {
-            let mut numbers = texts.iter().map(|text| text.parse::<u64>());
-            let calls = numbers.next().transpose()?.unwrap_or(10_000);
-            let kills = numbers.next().transpose()?.unwrap_or(20);
-            let seed = numbers.next().transpose()?.unwrap_or_else(|| u64::from(std::process::id()));
-            all(calls, kills, seed)
-        }
+    match Role::read()? {
+        Role::Worker(url) => tokio::runtime::Runtime::new()?.block_on(work(&url)),
+        Role::Caller { url, log, calls } => tokio::runtime::Runtime::new()?.block_on(call(&url, &log, calls)),
+        Role::Storm(size) => all(&size),
     }
 }
 
@@ -57,20 +46,9 @@ async fn call(url: &str, log: &Path, calls: u64) -> Result<(), Error> {
     Ok(())
 }
 
-fn all(calls: u64, kills: u64, seed: u64) -> Result<(), Error> {
-    let directory = std::env::temp_dir().join(format!("antiphon-kafka-kills-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)?;
-    let log = directory.join("log");
-    let node = Node::own("kills")?;
-    let url = format!("{}?partitions=4&dedupe={}", node.url(), directory.join("handled").display());
-    let (log_text, count) = (log.display().to_string(), calls.to_string());
-    let targets = Targets {
-        worker: &["worker", &url],
-        caller: &["caller", &url, &log_text, &count],
-        calm: Duration::ZERO,
-        server: None,
-    };
-    storm(calls, kills, seed, &log, &targets)?;
-    std::fs::remove_dir_all(&directory)?;
-    Ok(())
+fn all(size: &Size) -> Result<(), Error> {
+    let node = Node::durable("kills")?;
+    // nisshi answers a fetch that finds nothing only when its time is over.
+    let url = format!("{}?partitions=4&fetch_wait=100", node.url());
+    size.run("kafka", &url, Duration::ZERO, Some(&|| Ok(node.kill().and_then(|()| node.start())?)))
 }

@@ -10,6 +10,10 @@ const PREFIX_BYTES_MAX: usize = 64;
 /// How many partitions a new topic has, unless the URL says otherwise: so many workers share a procedure.
 const PARTITIONS: i32 = 8;
 
+/// How long brokers may hold back the answer to a fetch while there is nothing to read, unless the URL says otherwise:
+/// Kafka answers as soon as there is something.
+const FETCH_WAIT_MS: i32 = 500;
+
 /// A URL, read.
 #[derive(Clone, Debug)]
 pub(crate) struct Address {
@@ -23,6 +27,8 @@ pub(crate) struct Address {
     pub(crate) replication: Option<i32>,
     /// Where a caller remembers which outcomes it has handled.
     pub(crate) dedupe: Option<PathBuf>,
+    /// How long brokers may hold back the answer to a fetch while there is nothing to read, in milliseconds.
+    pub(crate) fetch_wait_ms: i32,
 }
 
 impl Address {
@@ -41,6 +47,7 @@ impl Address {
             partitions: PARTITIONS,
             replication: None,
             dedupe: None,
+            fetch_wait_ms: FETCH_WAIT_MS,
         };
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -52,11 +59,14 @@ impl Address {
                     let text = format!("prefix is a name of at most {PREFIX_BYTES_MAX} bytes out of a-z 0-9 _ . -");
                     return Err(malformed(url, &text));
                 }
+                "fetch_wait" => address.fetch_wait_ms = count(url, key, value)?,
                 "partitions" => address.partitions = count(url, key, value)?,
                 "replication" => address.replication = Some(count(url, key, value)?),
                 "dedupe" => address.dedupe = Some(PathBuf::from(value)),
                 _ => {
-                    let text = format!("{key:?} is no parameter: there are prefix, partitions, replication, dedupe");
+                    let text = format!(
+                        "{key:?} is no parameter: there are prefix, partitions, replication, fetch_wait, dedupe"
+                    );
                     return Err(malformed(url, &text));
                 }
             }
@@ -85,7 +95,7 @@ mod tests {
         let address =
             Address::parse("kafka://one,two:9093/?prefix=acme.&partitions=2&replication=3").expect("well-formed");
         assert_eq!((address.brokers.as_str(), address.prefix.as_str()), ("one:9092,two:9093", "acme."));
-        assert_eq!((address.partitions, address.replication), (2, Some(3)));
+        assert_eq!((address.partitions, address.replication, address.fetch_wait_ms), (2, Some(3), 500));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What moves a caller's calls and outcomes between the seam and the brokers, on one tokio task.
 
-use crate::caller::Asked;
 use crate::chance::{closed, sleep_until, wall_ms};
 use crate::names::{Names, TOPIC_BYTES_MAX, step_ms};
 use crate::offsets::Spot;
@@ -8,7 +7,7 @@ use crate::publisher::{Published, Publisher};
 use crate::reader::{News, Read, Reader};
 use crate::record::{self, Response, read_claim, read_response};
 use crate::topics::{Purpose, Topics, failure};
-use antiphon_broker::foreign::{Admission, CancelStep, DedupeStore, Ledger, Room, Surfacing};
+use antiphon_broker::foreign::{Admission, CallerAsked, CancelStep, DedupeStore, Ledger, Room, Surfacing};
 use antiphon_broker::{Event, Sink, Submission};
 use antiphon_protocol::{CallId, Code, Epoch, Failure};
 use futures_util::stream::FuturesUnordered;
@@ -42,7 +41,7 @@ pub(crate) struct CallerPump {
     pub(crate) claimed: bool,
     pub(crate) sink: Arc<dyn Sink>,
     pub(crate) room: Arc<Room>,
-    pub(crate) asked: mpsc::UnboundedReceiver<Asked>,
+    pub(crate) asked: mpsc::UnboundedReceiver<CallerAsked>,
     pub(crate) closing: watch::Receiver<bool>,
     pub(crate) store: Option<DedupeStore>,
     pub(crate) ledger: Ledger<Spot>,
@@ -128,15 +127,15 @@ impl CallerPump {
         }
     }
 
-    fn ask(&mut self, asked: Asked) {
+    fn ask(&mut self, asked: CallerAsked) {
         match asked {
-            Asked::Submit(calls) => calls.into_iter().for_each(|submission| self.submit(submission)),
-            Asked::Attach(calls) => {
+            CallerAsked::Submit(calls) => calls.into_iter().for_each(|submission| self.submit(submission)),
+            CallerAsked::Attach(calls) => {
                 let text = "Kafka finds no call by its id: open the inbox that its outcome goes to";
                 let refused = |tag| Event::Refused { tag, failure: Failure::new(Code::Unimplemented, text) };
                 self.events.extend(calls.into_iter().map(|(_, tag)| refused(tag)));
             }
-            Asked::Acknowledge(calls) => {
+            CallerAsked::Acknowledge(calls) => {
                 // On disk before the offset is committed, otherwise a crash in between would surface it again.
                 if let Some(store) = &mut self.store
                     && let Err(error) = store.append(&calls)
@@ -153,7 +152,7 @@ impl CallerPump {
                     self.reader.commit_soon();
                 }
             }
-            Asked::Cancel(calls) => {
+            CallerAsked::Cancel(calls) => {
                 for id in calls {
                     // What asks the workers here is nobody: it is answered when patience ends.
                     if let CancelStep::Answer(answer) = self.ledger.cancel(id, Instant::now()) {

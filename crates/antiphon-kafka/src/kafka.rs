@@ -1,17 +1,16 @@
 //! Kafka behind the seam: what it can do, and how its callers and workers are opened.
 
 use crate::address::Address;
-use crate::caller::KafkaCaller;
 use crate::caller_pump::CallerPump;
 use crate::chance::random;
+use crate::dead_letters::DeadLetters;
 use crate::names::{Names, STEPS_MS, TOPIC_BYTES_MAX};
 use crate::publisher::Publisher;
 use crate::reader::{Leases, Reader, Start};
 use crate::record;
 use crate::topics::{Purpose, Topics, failure};
-use crate::worker::KafkaWorker;
 use crate::worker_pump::{WorkerPump, topics};
-use antiphon_broker::foreign::{Admission, DedupeStore, LeaseBook, Ledger, Room};
+use antiphon_broker::foreign::{Admission, DedupeStore, HandingCaller, HandingWorker, LeaseBook, Ledger, Room};
 use antiphon_broker::{
     AcceptedMeans, Attach, BoxFuture, Broker, Callbacks, Caller, CancelReach, Capabilities, Delay, Driver, Fencing,
     Idempotency, Inbox, Inspect, LeasesOf, OpenError, Ordering, Questions, Sink, Support, Worker,
@@ -59,6 +58,7 @@ pub struct Kafka {
     topics: Arc<Topics>,
     publisher: Arc<Publisher>,
     leases: Arc<Leases>,
+    dead_letters: DeadLetters,
     admission: Arc<Admission>,
     closing: watch::Sender<bool>,
     pumps: Mutex<Vec<JoinHandle<()>>>,
@@ -80,6 +80,7 @@ impl Kafka {
             .set("allow.auto.create.topics", "false")
             .set("topic.metadata.refresh.fast.interval.ms", "50")
             .set("reconnect.backoff.max.ms", "1000")
+            .set("fetch.wait.max.ms", address.fetch_wait_ms.to_string())
             .set("log_level", "3");
         greet(&config, &address).await?;
         let unusable = |error: KafkaError| OpenError::Unreachable(format!("Kafka at {}: {error}", address.brokers));
@@ -87,8 +88,15 @@ impl Kafka {
         let publisher = Arc::new(Publisher::open(&config, Arc::clone(&topics)).map_err(unusable)?);
         let names = Names::new(address.prefix.clone());
         let leases = Arc::new(Leases::open(&config, &names.leases()).map_err(unusable)?);
+        let dead_letters = DeadLetters {
+            config: config.clone(),
+            names: names.clone(),
+            topics: Arc::clone(&topics),
+            publisher: Arc::clone(&publisher),
+        };
         Ok(Self {
             names,
+            dead_letters,
             leases,
             topics,
             publisher,
@@ -109,17 +117,7 @@ impl Kafka {
     async fn caller(&self, inbox: Inbox, sink: Arc<dyn Sink>) -> Result<Box<dyn Caller>, OpenError> {
         let named = matches!(inbox, Inbox::Named(_));
         let mut ledger = Ledger::new(named, self.admission.capabilities().durable_by_default);
-        let path = self.address.dedupe.as_ref().filter(|_| named);
-        let store = match path {
-            None => None,
-            Some(path) => {
-                let (store, handled) = DedupeStore::open(path).map_err(|error| {
-                    OpenError::Storage(format!("the handled outcomes in {} cannot be used: {error}", path.display()))
-                })?;
-                handled.into_iter().for_each(|call| ledger.remember(call));
-                Some(store)
-            }
-        };
+        let store = DedupeStore::open_for(&mut ledger, self.address.dedupe.as_deref().filter(|_| named))?;
         let topic = self.names.inbox(&inbox);
         let purpose = if named { Purpose::Inbox } else { Purpose::Callers };
         self.topics.ensure(&[(topic.clone(), purpose)]).await.map_err(open_error)?;
@@ -138,7 +136,8 @@ impl Kafka {
         }
         let (pump, asked) = mpsc::unbounded_channel();
         let room = Arc::new(Room::default());
-        let caller = KafkaCaller { pump, room: Arc::clone(&room) };
+        // A pump that is gone has said so by its last event.
+        let caller = HandingCaller::new(Arc::clone(&room), move |asked| drop(pump.send(asked)));
         let pump = CallerPump {
             names: self.names.clone(),
             topics: Arc::clone(&self.topics),
@@ -199,7 +198,7 @@ impl Kafka {
             left: false,
         };
         self.keep(tokio::spawn(moving.run()));
-        Ok(Box::new(KafkaWorker { pump }))
+        Ok(Box::new(HandingWorker::new(move |asked| drop(pump.send(asked)))))
     }
 }
 
@@ -241,7 +240,7 @@ impl Broker for Kafka {
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {
-        None
+        Some(&self.dead_letters)
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -275,7 +274,7 @@ const fn capabilities() -> Capabilities {
         priorities: Support::Refused,
         tenants: Support::Refused,
         leases: LeasesOf::Connection,
-        questions: Questions::None,
+        questions: Questions::DeadLetters,
         concurrency_keys: Support::Refused,
         needs: Support::Refused,
         parking: Support::Refused,

@@ -1,9 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 mod address;
-mod caller;
 mod caller_pump;
 mod chance;
+mod dead_letters;
 mod kafka;
 mod names;
 mod offsets;
@@ -11,7 +11,6 @@ mod publisher;
 mod reader;
 mod record;
 mod topics;
-mod worker;
 mod worker_pump;
 
 pub use kafka::{Kafka, driver};

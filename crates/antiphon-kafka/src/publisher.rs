@@ -7,7 +7,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -23,6 +23,8 @@ pub(crate) struct Publication {
     pub(crate) partition: Option<i32>,
     pub(crate) headers: OwnedHeaders,
     pub(crate) body: Bytes,
+    /// Whether it must not be written twice: it is not offered again when nobody knows whether it was written.
+    pub(crate) once: bool,
 }
 
 /// What came of it.
@@ -48,25 +50,52 @@ impl ProducerContext for Deliveries {
 
 /// Publishes with idempotence and `acks=all`: what is confirmed was written by every replica that is in sync, once.
 pub(crate) struct Publisher {
-    producer: ThreadedProducer<Deliveries>,
+    config: ClientConfig,
+    producer: RwLock<Numbered>,
     topics: Arc<Topics>,
+}
+
+/// A producer, and the how manieth it is: one that has failed for good is replaced.
+#[derive(Clone)]
+struct Numbered {
+    number: u64,
+    producer: Arc<ThreadedProducer<Deliveries>>,
 }
 
 impl Publisher {
     pub(crate) fn open(config: &ClientConfig, topics: Arc<Topics>) -> Result<Self, KafkaError> {
-        let producer = config
-            .clone()
+        let mut config = config.clone();
+        config
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("linger.ms", "0")
             // Whoever waits gives up by a deadline, not the client: a record that timed out may be written all the same.
-            .set("message.timeout.ms", "0")
-            .create_with_context(Deliveries)?;
-        Ok(Self { producer, topics })
+            .set("message.timeout.ms", "0");
+        let producer = Arc::new(config.create_with_context(Deliveries)?);
+        Ok(Self { config, producer: RwLock::new(Numbered { number: 0, producer }), topics })
+    }
+
+    fn current(&self) -> Numbered {
+        self.producer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces a producer whose numbers and the brokers' no longer agree: it publishes nothing any more.
+    fn replace(&self, failed: u64) {
+        let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
+        if current.number != failed {
+            return;
+        }
+        match self.config.create_with_context(Deliveries) {
+            Ok(producer) => *current = Numbered { number: failed + 1, producer: Arc::new(producer) },
+            Err(error) => tracing::error!(%error, "making a new producer; it is tried again"),
+        }
     }
 
     /// Hands a record over; `None` while the client's own queue is full.
-    fn send(&self, publication: &Publication) -> Result<Option<oneshot::Receiver<Published>>, KafkaError> {
+    fn send(
+        producer: &ThreadedProducer<Deliveries>,
+        publication: &Publication,
+    ) -> Result<Option<oneshot::Receiver<Published>>, KafkaError> {
         let (told, published) = oneshot::channel();
         let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&publication.topic, Box::new(told))
             .payload(&publication.body)
@@ -74,7 +103,7 @@ impl Publisher {
         if let Some(partition) = publication.partition {
             record = record.partition(partition);
         }
-        match self.producer.send(record) {
+        match producer.send(record) {
             Ok(()) => Ok(Some(published)),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(None),
             Err((error, _)) => Err(error),
@@ -87,16 +116,28 @@ impl Publisher {
         let start = Instant::now();
         let mut pause = PAUSE;
         loop {
-            let error = match self.send(&publication) {
+            let Numbered { number, producer } = self.current();
+            let mut unknown = false;
+            let error = match Self::send(&producer, &publication) {
                 Ok(Some(published)) => match published.await {
                     Ok(Ok(())) => return Ok(()),
-                    Ok(Err(error)) => error,
-                    Err(_) => KafkaError::Canceled,
+                    told => {
+                        let error = told.unwrap_or(Err(KafkaError::Canceled)).err().unwrap_or(KafkaError::Canceled);
+                        unknown = !is_homeless(&error);
+                        error
+                    }
                 },
                 Ok(None) => KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull),
                 Err(error) => error,
             };
-            if !may_pass(&error) || patience.is_some_and(|patience| start.elapsed() > patience) {
+            drop(producer);
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+                tracing::warn!(%error, "the producer has failed and is replaced");
+                self.replace(number);
+            } else if !may_pass(&error) {
+                return Err(error);
+            }
+            if (unknown && publication.once) || patience.is_some_and(|patience| start.elapsed() > patience) {
                 return Err(error);
             }
             if is_homeless(&error) {
@@ -127,7 +168,6 @@ fn may_pass(error: &KafkaError) -> bool {
                 | Code::TopicAuthorizationFailed
                 | Code::ClusterAuthorizationFailed
                 | Code::InvalidTopic
-                | Code::Fatal
                 | Code::PolicyViolation
         )
     )

@@ -88,9 +88,7 @@ impl Reader {
             // How soon the calls of a worker that went without a word are another's.
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "2000")
-            // A record is handed over as soon as it is there; the rest is only how long an empty fetch waits.
             .set("fetch.min.bytes", "1")
-            .set("fetch.wait.max.ms", "10")
             .set("fetch.error.backoff.ms", "50")
             .set("queued.max.messages.kbytes", "16384")
             .create_with_context(context)?;
@@ -199,6 +197,10 @@ impl Leases {
     fn commit(&self, offsets: &Mutex<Offsets>, mode: CommitMode) -> KafkaResult<()> {
         let commits = lock(offsets).lease_commits();
         let committed = commit_all(&self.consumer, &commits, mode);
+        // What became of commits that nobody waits for piles up in the client until it is taken out, one at a time.
+        for _ in 0..2 {
+            drop(self.consumer.poll(Duration::ZERO));
+        }
         if committed.is_err() {
             lock(offsets).not_committed(commits.iter().map(|commit| &commit.place));
         }

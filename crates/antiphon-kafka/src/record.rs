@@ -27,6 +27,8 @@ const DEAD: &str = "antiphon-dead";
 const DIED: &str = "antiphon-died";
 /// The header of a dead letter: its procedure.
 const PROCEDURE: &str = "antiphon-procedure";
+/// Says of a dead letter that it is revived or purged: its call's id.
+const GONE: &str = "antiphon-gone";
 
 /// Who waits for an outcome.
 #[derive(Clone, Debug)]
@@ -110,7 +112,7 @@ pub(crate) fn call_again(
             headers = with(headers, TRACESTATE, state);
         }
     }
-    Publication { topic, partition: None, headers, body: payload.bytes.clone() }
+    Publication { topic, partition: None, headers, body: payload.bytes.clone(), once: header.at_most_once }
 }
 
 /// Reads a call. One without our header is a plain one, with `new_id` unless its asker's id can be ours.
@@ -162,7 +164,7 @@ pub(crate) fn outcome(
     if let Some(correlation) = &asker.correlation {
         headers = with(headers, CORRELATION, correlation);
     }
-    Some(Publication { topic, partition: asker.partition, headers, body: body.bytes })
+    Some(Publication { topic, partition: asker.partition, headers, body: body.bytes, once: false })
 }
 
 /// Reads an outcome. One without our header is a plain reply, known by its correlation.
@@ -192,13 +194,42 @@ pub(crate) fn dead_letter(
     if let Outcome::Failure(failure) = outcome {
         headers = with(headers, FAILURE, failure_text(&failure.message));
     }
-    Publication { topic, partition: None, headers, body: call.body }
+    Publication { topic, partition: None, headers, body: call.body, once: false }
+}
+
+/// What is written on a dead letter.
+pub(crate) struct Written<'a> {
+    pub(crate) procedure: &'a str,
+    pub(crate) died: Option<OutcomeHeader>,
+    pub(crate) died_ms: Option<u64>,
+    pub(crate) message: &'a str,
+}
+
+/// Reads it.
+pub(crate) fn read_dead_letter(headers: Option<&OwnedHeaders>) -> Written<'_> {
+    Written {
+        procedure: text(headers, PROCEDURE).unwrap_or_default(),
+        died: text(headers, DEAD).and_then(|text| OutcomeHeader::read(text).ok()),
+        died_ms: text(headers, DIED).and_then(|text| text.parse().ok()),
+        message: text(headers, FAILURE).unwrap_or_default(),
+    }
+}
+
+/// What is written behind a dead letter that is revived or purged: a topic forgets nothing at once.
+pub(crate) fn gone(topic: String, id: CallId) -> Publication {
+    let headers = with(OwnedHeaders::new(), GONE, id.to_bytes());
+    Publication { topic, partition: Some(0), headers, body: Bytes::new(), once: false }
+}
+
+/// Which dead letter is gone, if a record says so of one.
+pub(crate) fn read_gone(headers: Option<&OwnedHeaders>) -> Option<CallId> {
+    find(headers, GONE)?.try_into().ok().map(CallId::from_bytes)
 }
 
 /// What whoever opens an inbox writes into it first.
 pub(crate) fn claim(topic: String, claim: u64) -> Publication {
     let headers = with(OwnedHeaders::new(), CLAIM, claim.to_be_bytes());
-    Publication { topic, partition: Some(0), headers, body: Bytes::new() }
+    Publication { topic, partition: Some(0), headers, body: Bytes::new(), once: false }
 }
 
 /// Whose claim a record is, if it is one.

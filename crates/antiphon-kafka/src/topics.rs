@@ -7,7 +7,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long the brokers may take to make a topic.
@@ -37,7 +37,7 @@ struct Known {
 
 /// Which topics are known to be there.
 pub(crate) struct Topics {
-    admin: AdminClient<DefaultClientContext>,
+    admin: Arc<AdminClient<DefaultClientContext>>,
     partitions: i32,
     replication: Option<i32>,
     known: Mutex<HashMap<String, Known>>,
@@ -46,7 +46,7 @@ pub(crate) struct Topics {
 impl Topics {
     pub(crate) fn open(config: &ClientConfig, address: &Address) -> Result<Self, KafkaError> {
         Ok(Self {
-            admin: config.create()?,
+            admin: Arc::new(config.create()?),
             partitions: address.partitions,
             replication: address.replication,
             known: Mutex::default(),
@@ -70,12 +70,17 @@ impl Topics {
         self.ensure(&[(topic.to_owned(), purpose)]).await
     }
 
-    /// Makes those of the topics that are not there.
+    /// Makes those of the topics that are not there. Brokers are asked first: whoever may not make topics may use those
+    /// that are there.
     pub(crate) async fn ensure(&self, topics: &[(String, Purpose)]) -> Result<(), Failure> {
-        let missing: Vec<&(String, Purpose)> = {
+        let unknown: Vec<(String, Purpose)> = {
             let known = self.known();
-            topics.iter().filter(|(topic, _)| !known.get(topic).is_some_and(|known| known.there)).collect()
+            topics.iter().filter(|(topic, _)| !known.get(topic).is_some_and(|known| known.there)).cloned().collect()
         };
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let mut missing = self.look(unknown).await?;
         if missing.is_empty() {
             return Ok(());
         }
@@ -83,17 +88,52 @@ impl Topics {
         let options = AdminOptions::new().request_timeout(Some(MAKING)).operation_timeout(Some(MAKING));
         let made = self.admin.create_topics(&new, &options).await;
         let made = made.map_err(|error| failure("making topics", &error))?;
-        for (made, (topic, purpose)) in made.into_iter().zip(missing) {
+        drop(new);
+        for (made, (topic, purpose)) in made.into_iter().zip(missing.drain(..)) {
             match made {
-                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {
-                    self.known().insert(topic.clone(), Known { purpose: *purpose, there: true });
-                }
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => self.found(topic, purpose),
                 Err((_, code)) => {
                     return Err(failure(&format!("making the topic {topic:?}"), &KafkaError::AdminOp(code)));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Asks which of the topics are there; gives back the others.
+    async fn look(&self, topics: Vec<(String, Purpose)>) -> Result<Vec<(String, Purpose)>, Failure> {
+        let admin = Arc::clone(&self.admin);
+        let looking = tokio::task::spawn_blocking(move || {
+            let is_there = |topic: &str| -> Result<bool, KafkaError> {
+                let metadata = admin.inner().fetch_metadata(Some(topic), MAKING)?;
+                let error = metadata.topics().first().and_then(|found| found.error()).map(RDKafkaErrorCode::from);
+                match error {
+                    Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(false),
+                    Some(code @ (RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::InvalidTopic)) => {
+                        Err(KafkaError::MetadataFetch(code))
+                    }
+                    // One that has no leader at the moment is there.
+                    _ => Ok(true),
+                }
+            };
+            let there: Result<Vec<bool>, _> = topics.iter().map(|(topic, _)| is_there(topic)).collect();
+            there.map(|there| (topics, there))
+        });
+        let looked = looking.await.unwrap_or(Err(KafkaError::Canceled));
+        let (topics, there) = looked.map_err(|error| failure("asking which topics there are", &error))?;
+        let mut missing = Vec::new();
+        for ((topic, purpose), there) in topics.into_iter().zip(there) {
+            if there {
+                self.found(topic, purpose);
+            } else {
+                missing.push((topic, purpose));
+            }
+        }
+        Ok(missing)
+    }
+
+    fn found(&self, topic: String, purpose: Purpose) {
+        self.known().insert(topic, Known { purpose, there: true });
     }
 
     fn new_topic<'a>(&self, topic: &'a str, purpose: Purpose) -> NewTopic<'a> {

@@ -4,12 +4,11 @@
 use crate::chance::{closed, new_id, random, sleep_until, wall_ms};
 use crate::names::{Names, STEPS_MS, step_ms};
 use crate::offsets::Spot;
-use crate::publisher::{Publication, Published, Publisher};
+use crate::publisher::{Publication, Publisher};
 use crate::reader::{News, Read, Reader};
 use crate::record::{self, Asker, Request, read_request};
 use crate::topics::Purpose;
-use crate::worker::Asked;
-use antiphon_broker::foreign::{Arrival, CallHeader, Ending, LeaseBook, Reported, Waiting};
+use antiphon_broker::foreign::{Arrival, CallHeader, Ending, LeaseBook, Reported, Waiting, WorkerAsked};
 use antiphon_broker::{Event, Report, Sink};
 use antiphon_protocol::{Code, Epoch, Failure, LeaseTag, Outcome, Payload, State, defaults};
 use futures_util::stream::FuturesUnordered;
@@ -24,6 +23,8 @@ use tokio::sync::{mpsc, watch};
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How many records and reports are taken before the sink is told.
 const BATCH: usize = 256;
+/// How long to wait before what brokers refuse to take is offered again.
+const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
 /// How long to wait before a lease that could not be committed is tried again.
 const COMMIT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -48,8 +49,15 @@ struct Settling {
     procedure: u32,
     spot: Spot,
     lease: Option<LeaseTag>,
-    /// Whether all of it is confirmed that has to be.
-    published: Published,
+}
+
+/// One of the records that an ending is published as.
+struct Part {
+    publication: Publication,
+    /// Without it the call would be lost.
+    must: bool,
+    /// The outcome of a call that must not be published twice, when nobody knows whether it was.
+    instead: Option<Publication>,
 }
 
 type Settlings = FuturesUnordered<Pin<Box<dyn Future<Output = Settling> + Send>>>;
@@ -63,7 +71,7 @@ pub(crate) struct WorkerPump {
     pub(crate) readers: Vec<Reader>,
     pub(crate) news: mpsc::UnboundedReceiver<News>,
     pub(crate) sink: Arc<dyn Sink>,
-    pub(crate) asked: mpsc::UnboundedReceiver<Asked>,
+    pub(crate) asked: mpsc::UnboundedReceiver<WorkerAsked>,
     pub(crate) closing: watch::Receiver<bool>,
     pub(crate) book: LeaseBook<Answering>,
     pub(crate) payload_bytes_max: u32,
@@ -157,17 +165,17 @@ impl WorkerPump {
         due.into_iter().chain(self.book.next_wake()).min()
     }
 
-    async fn ask(&mut self, asked: Asked, settlings: &mut Settlings) {
+    async fn ask(&mut self, asked: WorkerAsked, settlings: &mut Settlings) {
         match asked {
-            Asked::Credit(slots) => self.book.credit(slots),
-            Asked::Report(reports) => {
+            WorkerAsked::Credit(slots) => self.book.credit(slots),
+            WorkerAsked::Report(reports) => {
                 for report in reports {
                     self.report(report, settlings).await;
                 }
             }
-            Asked::Extend(leases) => self.book.extend(&leases, &mut self.events),
+            WorkerAsked::Extend(leases) => self.book.extend(&leases, &mut self.events),
             // What waits here stays uncommitted, and is read again by whoever gets the partition.
-            Asked::Drain => drop(self.book.drain()),
+            WorkerAsked::Drain => drop(self.book.drain()),
         }
     }
 
@@ -300,26 +308,32 @@ impl WorkerPump {
                 let (state, outcome) = self.fitting(state, outcome);
                 let over = (state, attempts, &outcome);
                 // An outcome whose asker has gone is for nobody.
-                parts.extend(record::outcome(&header, over, &asker).map(|publication| (publication, false)));
+                let outcome = record::outcome(&header, over, &asker);
+                parts.extend(outcome.map(|publication| Part { publication, must: false, instead: None }));
                 if state == State::Dead && header.durable {
                     let topic = self.names.procedure(name);
                     let call = record::call_again(&header, &payload, trace.as_deref(), &asker, topic);
                     let letter = record::dead_letter(call, self.names.dead(), name, &header, over, wall_ms());
-                    parts.push((letter, true));
+                    parts.push(Part { publication: letter, must: true, instead: None });
                 }
             }
             Ending::Again(next) => {
                 let wait_ms = next.due_ms.saturating_sub(wall_ms());
                 let topic =
                     if wait_ms > 0 { self.names.retry(name, step_ms(wait_ms)) } else { self.names.procedure(name) };
-                parts.push((record::call_again(&next, &payload, trace.as_deref(), &asker, topic), true));
+                let text = "it may run once, and nobody knows whether it was published again";
+                let lost = Outcome::Failure(Failure::new(Code::Unknown, text).may_have_run());
+                let instead = next.at_most_once.then(|| (State::Dead, next.started(0).saturating_sub(1), &lost));
+                let instead = instead.and_then(|over| record::outcome(&next, over, &asker));
+                let publication = record::call_again(&next, &payload, trace.as_deref(), &asker, topic);
+                parts.push(Part { publication, must: true, instead });
             }
         }
         let publisher = Arc::clone(&self.publisher);
         settlings.push(Box::pin(async move {
-            let publishing = parts.into_iter().map(|(publication, must)| publish(&publisher, publication, must));
-            let all = futures_util::future::join_all(publishing).await;
-            Settling { procedure, spot, lease, published: all.into_iter().collect() }
+            let publishing = parts.into_iter().map(|part| publish(&publisher, part));
+            futures_util::future::join_all(publishing).await;
+            Settling { procedure, spot, lease }
         }));
     }
 
@@ -337,27 +351,30 @@ impl WorkerPump {
         (State::Failed, Outcome::Failure(Failure::new(Code::ResourceExhausted, text).may_have_run()))
     }
 
-    /// The brokers have confirmed what an ending says, or never will.
+    /// The brokers have confirmed what an ending says.
     fn settled(&mut self, settling: Settling) {
-        let Settling { procedure, spot, lease, published } = settling;
-        if let Err(error) = &published {
-            tracing::error!(%error, "what a call ended with was not published: it will run again");
-        }
-        let settled = published.is_ok() && self.reader(procedure).is_some_and(|reader| reader.offsets().done(&spot));
+        let Settling { procedure, spot, lease } = settling;
+        let settled = self.reader(procedure).is_some_and(|reader| reader.offsets().done(&spot));
         if let Some(lease) = lease {
             self.events.push(if settled { Event::Settled { lease } } else { Event::Stale { lease } });
         }
     }
 }
 
-async fn publish(publisher: &Arc<Publisher>, publication: Publication, must: bool) -> Published {
-    let topic = publication.topic.clone();
-    match Arc::clone(publisher).insist(publication, None).await {
-        Err(error) if !must => {
-            tracing::warn!(%error, topic, "nobody can be told of an outcome");
-            Ok(())
+/// Publishes; what must be is offered for as long as it takes, also past what only an operator can mend.
+async fn publish(publisher: &Arc<Publisher>, part: Part) {
+    let Part { mut publication, mut must, mut instead } = part;
+    loop {
+        let Err(error) = Arc::clone(publisher).insist(publication.clone(), None).await else { return };
+        let topic = &publication.topic;
+        if !must {
+            return tracing::warn!(%error, topic, "nobody can be told of an outcome");
         }
-        published => published,
+        tracing::error!(%error, topic, "a call cannot be published again, or as a dead letter; it is tried again");
+        if let Some(outcome) = instead.take() {
+            (publication, must) = (outcome, false);
+        }
+        tokio::time::sleep(PUBLISH_AGAIN).await;
     }
 }
 

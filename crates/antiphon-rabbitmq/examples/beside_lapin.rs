@@ -7,8 +7,8 @@
 //! Without a URL it starts a server of its own. One connection for the caller, one for the worker, in one process.
 
 use antiphon::{Antiphon, Failure, Payload, RawProcedureOptions};
+use antiphon_conformance::beside::{self, Error};
 use futures_util::StreamExt;
-use hdrhistogram::Histogram;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
     QueueDeclareOptions,
@@ -18,51 +18,9 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use xtask::services::rabbitmq::Node;
-
-type Error = Box<dyn std::error::Error + Send + Sync>;
-
-/// What a run found.
-struct Found {
-    per_second: f64,
-    latencies: Histogram<u64>,
-}
-
-/// Runs `call` in so many loops at a time and counts what is answered within `length`.
-async fn load<F: Future<Output = ()> + Send + 'static>(
-    in_flight: usize,
-    length: Duration,
-    call: impl Fn() -> F + Send + Sync + 'static,
-) -> Result<Found, Error> {
-    let call = Arc::new(call);
-    let warm = Instant::now() + length / 4;
-    let end = warm + length;
-    let loops: Vec<_> = (0..in_flight)
-        .map(|_| {
-            let call = Arc::clone(&call);
-            tokio::spawn(async move {
-                let mut taken = Vec::new();
-                while Instant::now() < end {
-                    let start = Instant::now();
-                    call().await;
-                    if start >= warm && Instant::now() <= end {
-                        taken.push(start.elapsed());
-                    }
-                }
-                taken
-            })
-        })
-        .collect();
-    let mut latencies = Histogram::new(3)?;
-    for looping in loops {
-        for taken in looping.await? {
-            latencies.record(u64::try_from(taken.as_micros())?.max(1))?;
-        }
-    }
-    Ok(Found { per_second: latencies.len() as f64 / length.as_secs_f64(), latencies })
-}
 
 fn quorum() -> FieldTable {
     let mut arguments = FieldTable::default();
@@ -172,52 +130,25 @@ fn main() -> Result<(), Error> {
 }
 
 async fn compare(url: &str, length: Duration, rounds: u64) -> Result<(), Error> {
-    println!(
-        "in flight | by hand: calls/s  p50 µs  p99 µs | antiphon: calls/s  p50 µs  p99 µs | throughput  p50 latency"
-    );
+    println!("{}", beside::HEAD);
     for in_flight in [1_usize, 64, 1024] {
         let slots = u16::try_from(in_flight)?;
         let payload = br#"{"num":30}"#;
         let by_hand = ByHand::start(url, slots).await?;
         let (calling, worker) = antiphon(url, slots).await?;
-        let mut both: [Vec<Found>; 2] = [Vec::new(), Vec::new()];
-        for _ in 0..rounds {
+        let hand = move || {
             let hand = Arc::clone(&by_hand);
-            both[0].push(
-                load(in_flight, length, move || {
-                    let hand = Arc::clone(&hand);
-                    async move { hand.call(payload).await }
-                })
-                .await?,
-            );
-            let calling = calling.clone();
-            let call = move || {
-                let call = calling.call_raw("beside.echo", Payload::json(&payload[..]));
-                async move {
-                    let value = call.await.expect("it is answered");
-                    assert_eq!(&value.bytes[..], payload);
-                }
-            };
-            both[1].push(load(in_flight, length, call).await?);
-        }
-        let middle = |found: &mut Vec<Found>| {
-            found.sort_by(|one, other| one.per_second.total_cmp(&other.per_second));
-            found.remove(found.len() / 2)
+            async move { hand.call(payload).await }
         };
-        let [hand, ours] = &mut both;
-        let (hand, ours) = (middle(hand), middle(ours));
-        let at = |found: &Found, quantile| found.latencies.value_at_quantile(quantile);
-        println!(
-            "{in_flight:>9} | {:>17.0} {:>7} {:>7} | {:>18.0} {:>7} {:>7} | {:>9.2}× {:>11.2}×",
-            hand.per_second,
-            at(&hand, 0.5),
-            at(&hand, 0.99),
-            ours.per_second,
-            at(&ours, 0.5),
-            at(&ours, 0.99),
-            ours.per_second / hand.per_second,
-            at(&ours, 0.5) as f64 / at(&hand, 0.5) as f64,
-        );
+        let asking = calling.clone();
+        let ours = move || {
+            let call = asking.call_raw("beside.echo", Payload::json(&payload[..]));
+            async move {
+                let value = call.await.expect("it is answered");
+                assert_eq!(&value.bytes[..], payload);
+            }
+        };
+        println!("{}", beside::compare(in_flight, length, rounds, hand, ours).await?);
         worker.stop().await?;
         calling.close().await;
     }

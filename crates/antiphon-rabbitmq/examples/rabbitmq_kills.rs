@@ -7,7 +7,7 @@
 
 use antiphon::{Antiphon, Failure, Payload, RawProcedureOptions};
 use antiphon_broker::Broker;
-use antiphon_conformance::storm::{Error, Targets, ask, connected, storm};
+use antiphon_conformance::storm::{Error, Role, Size, ask, connected};
 use antiphon_protocol::Name;
 use antiphon_rabbitmq::RabbitMq;
 use std::path::Path;
@@ -17,20 +17,10 @@ use xtask::services::rabbitmq::Node;
 const PROCEDURE: &str = "kills.echo";
 
 fn main() -> Result<(), Error> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match texts.as_slice() {
-        ["worker", url] => tokio::runtime::Runtime::new()?.block_on(work(url)),
-        ["caller", url, log, calls] => {
-            tokio::runtime::Runtime::new()?.block_on(call(url, Path::new(log), calls.parse()?))
-        }
-        _ => {
-            let mut numbers = texts.iter().map(|text| text.parse::<u64>());
-            let calls = numbers.next().transpose()?.unwrap_or(10_000);
-            let kills = numbers.next().transpose()?.unwrap_or(20);
-            let seed = numbers.next().transpose()?.unwrap_or_else(|| u64::from(std::process::id()));
-            all(calls, kills, seed)
-        }
+    match Role::read()? {
+        Role::Worker(url) => tokio::runtime::Runtime::new()?.block_on(work(&url)),
+        Role::Caller { url, log, calls } => tokio::runtime::Runtime::new()?.block_on(call(&url, &log, calls)),
+        Role::Storm(size) => all(&size),
     }
 }
 
@@ -56,22 +46,10 @@ async fn call(url: &str, log: &Path, calls: u64) -> Result<(), Error> {
     Ok(())
 }
 
-fn all(calls: u64, kills: u64, seed: u64) -> Result<(), Error> {
-    let directory = std::env::temp_dir().join(format!("antiphon-rabbitmq-kills-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)?;
-    let log = directory.join("log");
+fn all(size: &Size) -> Result<(), Error> {
     let node = Node::own("kills")?;
-    let url = format!("{}?dedupe={}", node.url(), directory.join("handled").display());
-    let kill_and_start = || -> Result<(), Error> { Ok(node.kill().and_then(|()| node.start())?) };
-    let (log_text, count) = (log.display().to_string(), calls.to_string());
-    let targets = Targets {
-        worker: &["worker", &url],
-        caller: &["caller", &url, &log_text, &count],
-        // One that is killed right after a queue was declared may come back without it (seen with 3.10.8).
-        calm: Duration::from_secs(3),
-        server: Some(&kill_and_start),
-    };
-    storm(calls, kills, seed, &log, &targets)?;
-    std::fs::remove_dir_all(&directory)?;
-    Ok(())
+    // One that is killed right after a queue was declared may come back without it (seen with 3.10.8).
+    let calm = Duration::from_secs(3);
+    let url = format!("{}?accept=durable", node.url());
+    size.run("rabbitmq", &url, calm, Some(&|| Ok(node.kill().and_then(|()| node.start())?)))
 }

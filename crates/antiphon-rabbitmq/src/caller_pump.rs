@@ -2,7 +2,6 @@
 //! as it takes.
 
 use crate::address::Address;
-use crate::caller::Asked;
 use crate::caller_line::{CallerLine, DIRECT};
 use crate::clock::{random, wall_ms};
 use crate::control::{Claim, Told, WORKERS};
@@ -12,7 +11,7 @@ use crate::message::{self, read_response};
 use crate::publication::{Publication, Published, short};
 use crate::sleep::{closed, sleep_until};
 use crate::topology::Strength;
-use antiphon_broker::foreign::{Admission, CancelStep, DedupeStore, Ledger, Room, Surfacing};
+use antiphon_broker::foreign::{Admission, CallerAsked, CancelStep, DedupeStore, Ledger, Room, Surfacing};
 use antiphon_broker::{Event, Inbox, Sink, Submission};
 use antiphon_protocol::{CallId, Code, Epoch, Failure, NAME_BYTES_MAX};
 use futures_util::stream::FuturesUnordered;
@@ -46,7 +45,7 @@ pub(crate) struct CallerPump {
     pub(crate) claim: Claim,
     pub(crate) sink: Arc<dyn Sink>,
     pub(crate) room: Arc<Room>,
-    pub(crate) asked: mpsc::UnboundedReceiver<Asked>,
+    pub(crate) asked: mpsc::UnboundedReceiver<CallerAsked>,
     pub(crate) closing: watch::Receiver<bool>,
     pub(crate) store: Option<DedupeStore>,
     pub(crate) ledger: Ledger<Option<u64>>,
@@ -238,15 +237,15 @@ impl CallerPump {
     }
 
     /// Takes what was asked; what is to be published is left in `again`.
-    fn ask(&mut self, asked: Asked, line: Option<&mut CallerLine>) {
+    fn ask(&mut self, asked: CallerAsked, line: Option<&mut CallerLine>) {
         match asked {
-            Asked::Submit(calls) => calls.into_iter().for_each(|submission| self.submit(submission)),
-            Asked::Attach(calls) => {
+            CallerAsked::Submit(calls) => calls.into_iter().for_each(|submission| self.submit(submission)),
+            CallerAsked::Attach(calls) => {
                 let text = "RabbitMQ finds no call by its id: open the inbox that its outcome goes to";
                 let refused = |tag| Event::Refused { tag, failure: Failure::new(Code::Unimplemented, text) };
                 self.events.extend(calls.into_iter().map(|(_, tag)| refused(tag)));
             }
-            Asked::Acknowledge(calls) => {
+            CallerAsked::Acknowledge(calls) => {
                 // On disk before the server lets it go, otherwise a crash in between would surface it again.
                 if let Some(store) = &mut self.store
                     && let Err(error) = store.append(&calls)
@@ -259,7 +258,7 @@ impl CallerPump {
                     tags.into_iter().for_each(|tag| line.acks.done(tag));
                 }
             }
-            Asked::Cancel(calls) => {
+            CallerAsked::Cancel(calls) => {
                 let answers: Vec<_> =
                     calls.into_iter().map(|id| (id, self.ledger.cancel(id, Instant::now()))).collect();
                 for (id, step) in answers {

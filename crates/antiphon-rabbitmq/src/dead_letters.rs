@@ -8,20 +8,15 @@ use crate::link::connect;
 use crate::message::{DEAD, DIED, PROCEDURE, call_again, find, read_request};
 use crate::publication::{Published, short};
 use crate::topology::Topology;
-use antiphon_broker::foreign::{CallHeader, FAILURE, OutcomeHeader};
+use antiphon_broker::foreign::{CallHeader, DeadLetter, FAILURE, OutcomeHeader, dead_letters_only, listed, not_dead};
 use antiphon_broker::{BoxFuture, Inspect, OpenError};
-use antiphon_protocol::{
-    Answer, AttemptRecord, CallFilter, CallId, CallStatus, Code, Failure, Knowledge, Name, Outcome, Payload, Query,
-    State,
-};
+use antiphon_protocol::{Answer, CallFilter, CallId, CallStatus, Code, Failure, Knowledge, Payload, Query, State};
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
 use lapin::{BasicProperties, Channel};
 use std::sync::Arc;
 
 /// How many dead letters are looked at for one question.
 const LOOKED_AT_MAX: usize = 10_000;
-/// How many calls a list has that does not say.
-const LISTED: u32 = 100;
 /// Where the server writes which queue a message died in, and why.
 const DEATH_QUEUE: &str = "x-first-death-queue";
 const DEATH_REASON: &str = "x-first-death-reason";
@@ -79,11 +74,7 @@ impl DeadLetters {
                 reading.close().await;
                 if purged? { Answer::Purged } else { not_dead(id) }
             }
-            _ => Answer::Refused {
-                code: Code::Unimplemented,
-                message: "RabbitMQ answers questions about dead letters only: it finds no call, and knows no worker"
-                    .to_owned(),
-            },
+            _ => dead_letters_only("RabbitMQ"),
         };
         Ok(answer)
     }
@@ -93,11 +84,6 @@ impl Inspect for DeadLetters {
     fn ask(&self, query: Query) -> BoxFuture<'_, Result<Answer, Failure>> {
         Box::pin(self.answer(query))
     }
-}
-
-fn not_dead(id: CallId) -> Answer {
-    let message = format!("call {id} is no dead letter here");
-    Answer::Refused { code: Code::FailedPrecondition, message }
 }
 
 impl Reading {
@@ -143,18 +129,12 @@ impl Reading {
     }
 
     async fn list(&mut self, filter: &CallFilter) -> Result<Vec<CallStatus>, Failure> {
-        let limit = if filter.limit == 0 { LISTED } else { filter.limit };
-        let mut found = Vec::new();
+        let mut dead = Vec::new();
         for _ in 0..LOOKED_AT_MAX {
             let Some(taken) = self.next().await? else { break };
-            let procedure = filter.procedure.as_ref().is_none_or(|procedure| *procedure == taken.status.procedure);
-            if procedure && filter.tenant.is_none() && taken.status.submitted_ms >= filter.since_ms {
-                found.push(taken.status);
-            }
+            dead.push(taken.status);
         }
-        found.sort_by_key(|status| std::cmp::Reverse((status.since_ms, status.id)));
-        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok(found)
+        Ok(listed(dead, filter))
     }
 
     async fn find(&mut self, id: CallId) -> Result<Option<Taken>, Failure> {
@@ -184,7 +164,7 @@ impl Reading {
         let Some(taken) = self.find(dead).await? else { return Ok(false) };
         let queue = self.topology.names.procedure(&taken.status.procedure);
         self.topology.procedure(&queue).await?;
-        let header = CallHeader { id, failed: 0, lost: 0, hops: 0, deadline_ms: 0, due_ms: 0, ..taken.header.clone() };
+        let header = taken.header.revived(id);
         let asker = crate::message::Asker {
             reply_to: taken.properties.reply_to().clone(),
             correlation: Some(short(&id.to_string())),
@@ -205,41 +185,10 @@ impl Reading {
 /// Where a dead letter stands, from what is written on it: by a worker of ours, or by the server.
 fn status(header: &CallHeader, payload: &Payload, properties: &BasicProperties) -> CallStatus {
     let died = find(properties, DEAD).and_then(|text| OutcomeHeader::read(text).ok());
-    let died_ms = find(properties, DIED).and_then(|text| text.parse().ok()).unwrap_or_else(wall_ms);
-    let attempts = died.as_ref().map_or(header.started(0).saturating_sub(1), |died| died.attempts);
-    let (code, message) = match &died {
-        Some(died) => match died.outcome(find(properties, FAILURE), Payload::default()) {
-            Outcome::Failure(failure) => (failure.code, failure.message),
-            Outcome::Reply(_) => (Code::Unknown, String::new()),
-        },
-        None => {
-            let reason = find(properties, DEATH_REASON).unwrap_or("for no reason it says");
-            (Code::Unknown, format!("the server dead-lettered it: {reason}"))
-        }
-    };
+    let reason = find(properties, DEATH_REASON).unwrap_or("for no reason it says");
+    let theirs = format!("the server dead-lettered it: {reason}");
+    let message = if died.is_some() { find(properties, FAILURE).unwrap_or_default() } else { &theirs };
     let procedure = find(properties, PROCEDURE).or_else(|| find(properties, DEATH_QUEUE)).unwrap_or_default();
-    let history =
-        vec![AttemptRecord { attempt: attempts, ended_ms: died_ms, code, message, worker: None, lost: false }];
-    CallStatus {
-        id: header.id,
-        procedure: Name::new(procedure).unwrap_or(Name::from_static("-")),
-        tenant: None,
-        state: State::Dead,
-        priority: header.priority,
-        durable: header.durable,
-        submitted_ms: header.id.unix_ms(),
-        since_ms: died_ms,
-        deadline_ms: header.deadline_ms,
-        attempts,
-        attempts_max: header.attempts,
-        lost_leases: u8::try_from(header.lost).unwrap_or(u8::MAX),
-        payload_bytes: u32::try_from(payload.bytes.len()).unwrap_or(u32::MAX),
-        worker: None,
-        stopping: false,
-        history,
-        cause: None,
-        callbacks: Vec::new(),
-        groups: Vec::new(),
-        is_group: false,
-    }
+    let died_ms = find(properties, DIED).and_then(|text| text.parse().ok()).unwrap_or_else(wall_ms);
+    DeadLetter { header, payload, procedure, died, died_ms, message }.status()
 }

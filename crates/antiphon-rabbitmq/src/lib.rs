@@ -2,7 +2,6 @@
 
 mod acks;
 mod address;
-mod caller;
 mod caller_line;
 mod caller_pump;
 mod clock;
@@ -17,7 +16,6 @@ mod rabbitmq;
 mod settling;
 mod sleep;
 mod topology;
-mod worker;
 mod worker_line;
 mod worker_pump;
 

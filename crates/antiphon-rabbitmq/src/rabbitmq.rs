@@ -1,7 +1,6 @@
 //! RabbitMQ behind the seam: what it can do, and how its callers and workers are opened.
 
 use crate::address::Address;
-use crate::caller::RabbitCaller;
 use crate::caller_line::CallerLine;
 use crate::caller_pump::CallerPump;
 use crate::control::Claim;
@@ -9,10 +8,9 @@ use crate::dead_letters::DeadLetters;
 use crate::delay::DELAY_MS_MAX;
 use crate::link::server_version;
 use crate::names::Names;
-use crate::worker::RabbitWorker;
 use crate::worker_line::WorkerLine;
 use crate::worker_pump::WorkerPump;
-use antiphon_broker::foreign::{Admission, DedupeStore, Ledger, Room};
+use antiphon_broker::foreign::{Admission, DedupeStore, HandingCaller, HandingWorker, Ledger, Room};
 use antiphon_broker::{
     AcceptedMeans, Attach, BoxFuture, Broker, Callbacks, Caller, CancelReach, Capabilities, Delay, Driver, Fencing,
     Idempotency, Inbox, Inspect, LeasesOf, OpenError, Ordering, Questions, Sink, Support, Worker,
@@ -84,22 +82,13 @@ impl RabbitMq {
     async fn caller(&self, inbox: Inbox, sink: Arc<dyn Sink>) -> Result<Box<dyn Caller>, OpenError> {
         let named = matches!(inbox, Inbox::Named(_));
         let mut ledger = Ledger::new(named, self.admission.capabilities().durable_by_default);
-        let path = self.address.dedupe.as_ref().filter(|_| named);
-        let store = match path {
-            None => None,
-            Some(path) => {
-                let (store, handled) = DedupeStore::open(path).map_err(|error| {
-                    OpenError::Storage(format!("the handled outcomes in {} cannot be used: {error}", path.display()))
-                })?;
-                handled.into_iter().for_each(|call| ledger.remember(call));
-                Some(store)
-            }
-        };
+        let store = DedupeStore::open_for(&mut ledger, self.address.dedupe.as_deref().filter(|_| named))?;
         let claim = Claim::new();
         let line = CallerLine::open(&self.address, &inbox, claim).await?;
         let (pump, asked) = mpsc::unbounded_channel();
         let room = Arc::new(Room::default());
-        let caller = RabbitCaller { pump, room: Arc::clone(&room) };
+        // A pump that is gone has said so by its last event.
+        let caller = HandingCaller::new(Arc::clone(&room), move |asked| drop(pump.send(asked)));
         let pump = CallerPump {
             address: Arc::clone(&self.address),
             admission: Arc::clone(&self.admission),
@@ -133,7 +122,7 @@ impl RabbitMq {
         let address = Arc::clone(&self.address);
         let moving = WorkerPump::new(address, &offer, queues, sink, asked, self.closing.subscribe());
         self.keep(tokio::spawn(moving.run(line)));
-        Ok(Box::new(RabbitWorker { pump }))
+        Ok(Box::new(HandingWorker::new(move |asked| drop(pump.send(asked)))))
     }
 }
 

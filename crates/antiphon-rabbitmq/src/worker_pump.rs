@@ -9,9 +9,8 @@ use crate::message::{self, Asker, Request, read_request};
 use crate::publication::Published;
 use crate::settling::{Part, Settling, Settlings, settling};
 use crate::sleep::{closed, sleep_until};
-use crate::worker::Asked;
 use crate::worker_line::{Handed, WorkerLine};
-use antiphon_broker::foreign::{Arrival, CallHeader, Ending, LeaseBook, Recent, Reported, Waiting};
+use antiphon_broker::foreign::{Arrival, CallHeader, Ending, LeaseBook, Recent, Reported, Waiting, WorkerAsked};
 use antiphon_broker::{Event, Report, Sink};
 use antiphon_protocol::{CallId, Code, Epoch, Failure, LeaseTag, Name, Offer, Outcome, Payload, State, defaults};
 use futures_util::{FutureExt, StreamExt};
@@ -49,7 +48,7 @@ pub(crate) struct WorkerPump {
     name: Name,
     queues: Vec<String>,
     sink: Arc<dyn Sink>,
-    asked: mpsc::UnboundedReceiver<Asked>,
+    asked: mpsc::UnboundedReceiver<WorkerAsked>,
     closing: watch::Receiver<bool>,
     book: LeaseBook<Answering>,
     settled: Recent<(CallId, u32), ()>,
@@ -75,7 +74,7 @@ impl WorkerPump {
         offer: &Offer,
         queues: Vec<String>,
         sink: Arc<dyn Sink>,
-        asked: mpsc::UnboundedReceiver<Asked>,
+        asked: mpsc::UnboundedReceiver<WorkerAsked>,
         closing: watch::Receiver<bool>,
     ) -> Self {
         Self {
@@ -166,14 +165,14 @@ impl WorkerPump {
     }
 
     /// Takes what is asked while there is no connection, and so no lease.
-    fn ask_away(&mut self, asked: Asked) {
+    fn ask_away(&mut self, asked: WorkerAsked) {
         match asked {
-            Asked::Credit(slots) => self.book.credit(slots),
-            Asked::Report(reports) => {
+            WorkerAsked::Credit(slots) => self.book.credit(slots),
+            WorkerAsked::Report(reports) => {
                 self.events.extend(reports.into_iter().map(|report| Event::Stale { lease: report.lease }));
             }
-            Asked::Extend(leases) => self.book.extend(&leases, &mut self.events),
-            Asked::Drain => drop(self.book.drain()),
+            WorkerAsked::Extend(leases) => self.book.extend(&leases, &mut self.events),
+            WorkerAsked::Drain => drop(self.book.drain()),
         }
     }
 
@@ -246,25 +245,30 @@ impl WorkerPump {
         }
     }
 
-    async fn ask(&mut self, asked: Asked, line: &mut WorkerLine, settlings: &mut Settlings) -> Result<(), String> {
+    async fn ask(
+        &mut self,
+        asked: WorkerAsked,
+        line: &mut WorkerLine,
+        settlings: &mut Settlings,
+    ) -> Result<(), String> {
         match asked {
-            Asked::Credit(slots) => {
+            WorkerAsked::Credit(slots) => {
                 let before = self.prefetch();
                 self.book.credit(slots);
                 if self.prefetch() != before {
                     line.consume(&self.queues, self.prefetch()).await.map_err(|error| error.to_string())?;
                 }
             }
-            Asked::Report(reports) => {
+            WorkerAsked::Report(reports) => {
                 for report in reports {
                     self.report(report, line, settlings).await;
                 }
             }
-            Asked::Extend(leases) => {
+            WorkerAsked::Extend(leases) => {
                 self.book.extend(&leases, &mut self.events);
                 self.warn_of_long_runs();
             }
-            Asked::Drain => {
+            WorkerAsked::Drain => {
                 line.pause();
                 for waiting in self.book.drain() {
                     line.acks.give_back(&line.deliveries, waiting.delivery.tag);

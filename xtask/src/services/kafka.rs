@@ -1,5 +1,5 @@
-//! Kafka: the broker `nisshi` from the registry of crates, which speaks Kafka's protocol and keeps everything in memory.
-//! It is built once, beside the nodes, and takes minutes for that. Kafka itself is in no registry that tests can reach.
+//! Kafka: the broker `nisshi` from the registry of crates, which speaks Kafka's protocol and keeps everything in memory, or
+//! in a file where a test kills it. It is built once, beside the nodes, and takes minutes for that. Kafka itself is in no registry that tests can reach.
 
 use super::Service;
 use super::place::{Place, directory, end, run, wait_until};
@@ -11,7 +11,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const VERSION: &str = "0.8.1";
+/// What it keeps records in: memory, and a file.
+const FEATURES: &str = "dynostore,libsql";
 const START: Duration = Duration::from_secs(60);
+const MEMORY: &str = "memory://nisshi/";
+/// In the node's directory. What was confirmed is in the file when the process is killed; nothing is fsynced for it.
+const FILE: &str = "sqlite://nisshi.db";
 
 /// The kind of server.
 pub struct Kafka;
@@ -27,11 +32,12 @@ impl Service for Kafka {
         }
         let program = program()?;
         let port = place.port("port")?;
-        let log = File::create(place.path().join("log"))?;
+        let storage = place.fact("storage").unwrap_or_else(|| MEMORY.to_owned());
+        let log = File::options().create(true).append(true).open(place.path().join("log"))?;
         let mut server = Command::new(program);
         server
             .args(["--listener-url", &listener(port), "--advertised-listener-url", &listener(port)])
-            .args(["--storage-engine", "memory://nisshi/"])
+            .args(["--storage-engine", &storage])
             // A group of one member need not wait for others.
             .args(["--group-initial-rebalance-delay", "0s", "--group-poll-interval", "50ms"])
             .env("RUST_LOG", "error")
@@ -70,7 +76,7 @@ impl Node {
     /// # Errors
     /// When it cannot be started.
     pub fn shared() -> anyhow::Result<Self> {
-        Self::open(Kafka.name(), true)
+        Self::open(Kafka.name(), true, MEMORY)
     }
 
     /// A node that only this test uses.
@@ -78,11 +84,20 @@ impl Node {
     /// # Errors
     /// When it cannot be started.
     pub fn own(test: &str) -> anyhow::Result<Self> {
-        Self::open(&format!("kafka-{test}-{}", std::process::id()), false)
+        Self::open(&format!("kafka-{test}-{}", std::process::id()), false, MEMORY)
     }
 
-    fn open(name: &str, shared: bool) -> anyhow::Result<Self> {
+    /// A node that only this test uses, and may kill: it keeps what it has in a file.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn durable(test: &str) -> anyhow::Result<Self> {
+        Self::open(&format!("kafka-{test}-{}", std::process::id()), false, FILE)
+    }
+
+    fn open(name: &str, shared: bool, storage: &str) -> anyhow::Result<Self> {
         let place = Place::open(Kafka.name(), name)?;
+        place.note("storage", storage)?;
         Kafka.up(&place)?;
         let url = Kafka.url(&place).context("the node is gone as soon as it was there")?;
         Ok(Self { name: name.to_owned(), url, shared })
@@ -92,6 +107,22 @@ impl Node {
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Kills it with `SIGKILL`.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn kill(&self) -> anyhow::Result<()> {
+        Kafka.down(&Place::open(Kafka.name(), &self.name)?)
+    }
+
+    /// Starts it again, at the same address and on what it had stored.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(&self) -> anyhow::Result<()> {
+        Kafka.up(&Place::open(Kafka.name(), &self.name)?)
     }
 }
 
@@ -111,7 +142,7 @@ impl Drop for Node {
 /// The broker's program: the one of this version in the search path, or one that was built here.
 fn program() -> anyhow::Result<PathBuf> {
     // Beside the nodes, so that it is not thrown away with them.
-    let root = directory().with_file_name(format!("nisshi-{VERSION}"));
+    let root = directory().with_file_name(format!("nisshi-{VERSION}-{}", FEATURES.replace(',', "-")));
     let program = root.join("bin/nisshi");
     fs::create_dir_all(&root)?;
     let lock = File::create(root.join(".lock"))?;
@@ -123,7 +154,7 @@ fn program() -> anyhow::Result<PathBuf> {
     let mut install = Command::new(cargo);
     install
         .args(["install", "nisshi", "--version", VERSION, "--locked", "--debug", "--ignore-rust-version"])
-        .args(["--no-default-features", "--features", "dynostore", "--root"])
+        .args(["--no-default-features", "--features", FEATURES, "--root"])
         .arg(&root)
         // Its own build directory: other flags would build everything of ours anew.
         .env("CARGO_TARGET_DIR", root.join("build"))

@@ -2,7 +2,7 @@
 //! ports, cookie, port mapper and data, and runs outside of systemd, so that a server that is there already is left alone.
 
 use super::Service;
-use super::place::{Place, end, run, wait_until};
+use super::place::{Place, directory, end, run, wait_until};
 use anyhow::{Context, bail};
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
@@ -14,6 +14,13 @@ use std::time::Duration;
 
 /// The wrapper in `sbin` changes the user and then never starts on directories of this one.
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
+/// Names the directory of another Debian system whose server is run instead, such as one made by
+/// `debootstrap --include=rabbitmq-server trixie DIRECTORY`, which has RabbitMQ 4. Needs root.
+const ROOT: &str = "ANTIPHON_RABBITMQ_ROOT";
+/// Runs a program in that system, with the nodes' directory where it is here. The mounts are the program's own.
+const ENTER: &str = r#"mkdir -p "$1$2" && mount --rbind /proc "$1/proc" && mount --rbind /dev "$1/dev" &&
+    mount --bind "$2" "$1$2" && { [ -s "$1/etc/hosts" ] || echo '127.0.0.1 localhost' > "$1/etc/hosts"; } &&
+    root=$1 && shift 2 && exec chroot "$root" "$@""#;
 /// What a container runs where the package cannot be installed.
 const IMAGE: &str = "docker.io/library/rabbitmq:3";
 /// A slow machine that builds something else beside takes a minute.
@@ -39,7 +46,7 @@ impl Service for RabbitMq {
             return Ok(());
         }
         let port = place.port("port")?;
-        if Path::new(PROGRAMS).exists() || (install_is_allowed() && install()?) {
+        if std::env::var_os(ROOT).is_some() || Path::new(PROGRAMS).exists() || (install_is_allowed() && install()?) {
             start(place, port)?;
         } else {
             start_container(place, port)?;
@@ -242,7 +249,15 @@ fn start(place: &Place, port: u16) -> anyhow::Result<()> {
 /// One of RabbitMQ's programs, about the node at `place`.
 fn command(place: &Place, program: &str) -> anyhow::Result<Command> {
     let path = place.path();
-    let mut command = Command::new(PathBuf::from(PROGRAMS).join(program));
+    let program = PathBuf::from(PROGRAMS).join(program);
+    let mut command = match std::env::var_os(ROOT) {
+        None => Command::new(program),
+        Some(root) => {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "sh", "-c", ENTER, "sh"]).arg(root).arg(directory()).arg(program);
+            command
+        }
+    };
     command
         .env("HOME", path)
         .env("RABBITMQ_NODENAME", node_name(place))

@@ -1,6 +1,8 @@
 //! A file of the outcomes that a caller has handled, so that it handles none twice after a restart.
 
+use super::Ledger;
 use super::ledger::REMEMBERED;
+use crate::OpenError;
 use antiphon_protocol::CallId;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -41,6 +43,19 @@ impl DedupeStore {
         File::open(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
             .sync_all()?;
         Ok((Self { file, _lock: lock }, newest.iter().map(|id| CallId::from_bytes(*id)).collect()))
+    }
+
+    /// Opens the file, if a caller has one, and tells its ledger what was handled.
+    ///
+    /// # Errors
+    /// [`OpenError::Storage`] when it cannot be used.
+    pub fn open_for<H>(ledger: &mut Ledger<H>, path: Option<&Path>) -> Result<Option<Self>, OpenError> {
+        let Some(path) = path else { return Ok(None) };
+        let (store, handled) = Self::open(path).map_err(|error| {
+            OpenError::Storage(format!("the handled outcomes in {} cannot be used: {error}", path.display()))
+        })?;
+        handled.into_iter().for_each(|call| ledger.remember(call));
+        Ok(Some(store))
     }
 
     /// Remembers handled outcomes; they are on disk when it returns. Let them go at the server after that.

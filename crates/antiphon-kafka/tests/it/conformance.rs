@@ -34,7 +34,7 @@ impl Server {
 impl Harness for Server {
     async fn broker(&self) -> Arc<dyn Broker> {
         // One partition: two workers of a rule are no reason for a rebalance that moves a call.
-        let url = format!("{}?partitions=1", self.node.url());
+        let url = format!("{}?partitions=1&fetch_wait=10", self.node.url());
         let open = async || Arc::new(Kafka::open(&url).await.unwrap());
         Arc::clone(self.broker.get_or_init(open).await) as Arc<dyn Broker>
     }

@@ -5,4 +5,5 @@
 
 mod conformance;
 mod kills;
+mod mock;
 mod peers;

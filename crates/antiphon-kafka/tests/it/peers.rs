@@ -14,7 +14,7 @@ use xtask::services::kafka::Node;
 const LONG: Duration = Duration::from_secs(60);
 
 async fn connect(node: &Node, parameters: &str) -> Antiphon {
-    let url = format!("{}?{parameters}", node.url());
+    let url = format!("{}?fetch_wait=10&{parameters}", node.url());
     Antiphon::builder(&url).driver(antiphon_kafka::driver()).connect().await.unwrap()
 }
 

@@ -1,0 +1,163 @@
+//! What brokers answer when something is wrong, from the mock cluster of the client library: it speaks the protocol over
+//! sockets and fails as it is told. It makes no topics, so that everything here also works without the right to make them.
+
+use antiphon::{Antiphon, Failure, OpenError, Payload, RawProcedureOptions, Worker};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Wrong};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// Longer than anything here takes, however loaded the machine is.
+const LONG: Duration = Duration::from_secs(60);
+const NAME: &str = "mock.echo";
+
+struct Mock {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+}
+
+impl Mock {
+    /// One broker with the topics that a worker of the procedure and its caller need.
+    fn start() -> Self {
+        let cluster = MockCluster::new(1).unwrap();
+        let retries = [1_000, 30_000, 600_000].map(|step| format!("{NAME}-retry-{step}"));
+        let others = [NAME.to_owned(), "antiphon.dead".to_owned(), "antiphon.callers".to_owned()];
+        for topic in retries.iter().chain(&others) {
+            cluster.create_topic(topic, 1, 1).unwrap();
+        }
+        Self { cluster }
+    }
+
+    async fn connect(&self) -> Result<Antiphon, OpenError> {
+        // Its fetches wait for all of the time, whatever comes.
+        let url = format!("kafka://{}?fetch_wait=10", self.cluster.bootstrap_servers());
+        Antiphon::builder(&url).driver(antiphon_kafka::driver()).connect().await
+    }
+}
+
+async fn echo(antiphon: &Antiphon, runs: &Arc<AtomicU32>) -> Worker {
+    let runs = Arc::clone(runs);
+    let run = move |_, payload: Payload| {
+        runs.fetch_add(1, Ordering::SeqCst);
+        async { Ok::<_, Failure>(payload) }
+    };
+    antiphon.worker().slots(4).procedure(NAME, RawProcedureOptions::default(), run).start().await.unwrap()
+}
+
+/// So many calls, each of which must have its own answer.
+async fn calls(antiphon: &Antiphon, count: u32) {
+    let calls = (0..count).map(|number| antiphon.call_raw(NAME, Payload::json(number.to_string())).deadline_in(LONG));
+    for (number, call) in (0..count).zip(antiphon.submit_all(calls).await) {
+        assert_eq!(call.unwrap().await.unwrap(), Payload::json(number.to_string()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_brokers_refuse_for_a_while_is_published_all_the_same() {
+    let mock = Mock::start();
+    let (antiphon, runs) = (mock.connect().await.unwrap(), Arc::default());
+    let worker = echo(&antiphon, &runs).await;
+    calls(&antiphon, 1).await;
+    let wrong = [
+        Wrong::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+        Wrong::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+        Wrong::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+        Wrong::RD_KAFKA_RESP_ERR__TRANSPORT,
+        Wrong::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    ];
+    mock.cluster.request_errors(Api::Produce, &wrong);
+    calls(&antiphon, 10).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 11, "each ran once");
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_has_failed_for_good_is_replaced() {
+    let mock = Mock::start();
+    let (antiphon, runs) = (mock.connect().await.unwrap(), Arc::default());
+    let worker = echo(&antiphon, &runs).await;
+    calls(&antiphon, 1).await;
+    // Once for the caller's record, once for the worker's: they have a connection, and so a producer, in common.
+    for _ in 0..2 {
+        mock.cluster.request_errors(Api::Produce, &[Wrong::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER]);
+        calls(&antiphon, 5).await;
+    }
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_that_fail_are_made_again_and_no_call_is_lost() {
+    let mock = Mock::start();
+    let (antiphon, runs) = (mock.connect().await.unwrap(), Arc::default());
+    let wrong = [
+        Wrong::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+        Wrong::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS,
+        Wrong::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+        Wrong::RD_KAFKA_RESP_ERR__TRANSPORT,
+    ];
+    mock.cluster.request_errors(Api::OffsetCommit, &wrong);
+    let worker = echo(&antiphon, &runs).await;
+    calls(&antiphon, 20).await;
+    worker.stop().await.unwrap();
+    // Whoever reads on from what was committed finds nothing left to run.
+    let before = runs.load(Ordering::SeqCst);
+    let worker = echo(&antiphon, &runs).await;
+    calls(&antiphon, 1).await;
+    assert_eq!(runs.load(Ordering::SeqCst), before + 1);
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_outlast_brokers_that_are_away_for_a_while() {
+    let mock = Mock::start();
+    let (antiphon, runs) = (mock.connect().await.unwrap(), Arc::default());
+    let worker = echo(&antiphon, &runs).await;
+    calls(&antiphon, 1).await;
+    mock.cluster.broker_down(-1).unwrap();
+    let waiting: Vec<_> =
+        (0..5).map(|_| antiphon.call_raw(NAME, Payload::json("1")).deadline_in(LONG).send()).collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    mock.cluster.broker_up(-1).unwrap();
+    for call in waiting {
+        assert_eq!(call.await.unwrap(), Payload::json("1"));
+    }
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_come_late_are_found_by_whoever_tries_again() {
+    let mock = Mock::start();
+    mock.cluster.broker_down(-1).unwrap();
+    let connecting = async {
+        loop {
+            match mock.connect().await {
+                Ok(antiphon) => return antiphon,
+                Err(error) => assert!(error.to_string().contains("cannot be reached"), "{error}"),
+            }
+        }
+    };
+    let coming = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        mock.cluster.broker_up(-1).unwrap();
+    };
+    let (antiphon, ()) = tokio::join!(connecting, coming);
+    let runs = Arc::default();
+    let worker = echo(&antiphon, &runs).await;
+    calls(&antiphon, 1).await;
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_may_not_be_used_is_a_refusal_that_says_so() {
+    let mock = Mock::start();
+    let antiphon = mock.connect().await.unwrap();
+    mock.cluster.topic_error(NAME, Wrong::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
+    let error = antiphon.call_raw(NAME, Payload::json("1")).deadline_in(LONG).await.unwrap_err();
+    assert_eq!(error.code(), antiphon::Code::PermissionDenied, "{error}");
+    assert!(!error.may_have_run(), "{error}");
+    // A topic that is not there, and that nobody may make.
+    let error = antiphon.call_raw("nobody.made-it", Payload::json("1")).deadline_in(LONG).await.unwrap_err();
+    assert!(error.to_string().contains("making topics"), "{error}");
+    assert!(!error.may_have_run(), "{error}");
+}
