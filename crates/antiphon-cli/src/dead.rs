@@ -175,7 +175,10 @@ async fn revive(connection: &Connection, which: Which, output: &Output) -> Resul
         }
         _ => None,
     };
-    output.list(&["DEAD LETTER", "NEW CALL"], changes.iter().filter_map(row).collect())?;
+    let rows: Vec<Row> = changes.iter().filter_map(row).collect();
+    if !rows.is_empty() || output.format != Format::Table {
+        output.list(&["DEAD LETTER", "NEW CALL"], rows)?;
+    }
     refusal(&changes)
 }
 

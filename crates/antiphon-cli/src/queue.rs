@@ -51,6 +51,9 @@ pub async fn run(arguments: Queue, url: Option<&str>, output: &Output) -> Result
 
 async fn pause(connection: &Connection, procedure: Name, pause: bool, output: &Output) -> Result<(), Ending> {
     let changes = vec![(Setting::Paused, pause.then_some(1))];
+    if pause && !connection.procedures().await?.iter().any(|known| known.procedure == procedure) {
+        output.remark(&format!("no calls or workers of {procedure} are known yet"));
+    }
     limit::configure(connection, procedure.clone(), changes).await?;
     let text = if pause {
         format!("{procedure} is paused: no call of it starts until `antiphon queue resume {procedure}`")

@@ -58,6 +58,10 @@ pub async fn run(arguments: Subscriptions, url: Option<&str>, output: &Output) -
 
 /// Has something be or not be, and says what that changed.
 pub async fn changed(connection: &Connection, query: Query, output: &Output) -> Result<(), Ending> {
+    let paused = match &query {
+        Query::PauseSchedule { paused, .. } => *paused,
+        _ => false,
+    };
     let change = match connection.ask(query).await? {
         Answer::Changed(change) => change,
         other => return Err(unexpected(&other)),
@@ -70,7 +74,8 @@ pub async fn changed(connection: &Connection, query: Query, output: &Output) -> 
         Change::Replaced => "replaced",
         Change::Unchanged => "unchanged: it was there already",
         Change::Removed => "removed",
-        Change::Changed => "done",
+        Change::Changed if paused => "paused: its ticks pass until it is resumed",
+        Change::Changed => "resumed",
     });
     Ok(())
 }

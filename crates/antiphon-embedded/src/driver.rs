@@ -334,8 +334,9 @@ impl Driver {
             bytes: u32::try_from(submit.payload.bytes.len()).unwrap_or(u32::MAX),
             deadline_ms: submit.deadline_ms,
             start: match submit.start {
-                // The clock is cut to whole milliseconds: without one more, a delay could be over a part of one early.
+                // The clocks are cut to whole milliseconds: without one more, a call could start a part of one early.
                 Start::In(ms) if ms > 0 => Start::In(ms.saturating_add(1)),
+                Start::At(ms) => Start::At(ms.saturating_add(1)),
                 start => start,
             },
             key,

@@ -88,6 +88,13 @@ impl Line {
 
     fn strike(&mut self, live: impl Fn(&Entry) -> bool) {
         self.live = self.live.saturating_sub(1);
+        // What stands in front is what is looked at: who waits longest is told by it.
+        while self.in_order.front().is_some_and(|entry| !live(entry)) {
+            self.in_order.pop_front();
+        }
+        while self.early.peek().is_some_and(|Reverse(entry)| !live(entry)) {
+            self.early.pop();
+        }
         let all = self.in_order.len() + self.early.len();
         if all > 64 && self.live * 2 < all {
             self.in_order.retain(|entry| live(entry));

@@ -2,6 +2,7 @@
 
 use crate::script::{World, check};
 use antiphon_engine::Limits;
+use antiphon_protocol::State;
 use expect_test::expect;
 
 /// What `explain` answers after a script.
@@ -111,4 +112,13 @@ fn the_place_in_line_counts_tenants_in_turn_and_classes_by_their_share() {
     assert_eq!(ahead(&mut world, "d2"), 5 + 2 + 1, "all of its tenant, both of the other, and the urgent one");
     assert_eq!(ahead(&mut world, "y"), 1 + 1 + 1, "one of its tenant, one of the other, and the urgent one");
     assert_eq!(ahead(&mut world, "z"), 0, "one of the lowest class would go in the time of 38 like it");
+}
+
+#[test]
+fn the_oldest_that_waits_is_told_though_others_before_it_have_expired() {
+    let mut world = World::new(Limits::new(true));
+    world.run("caller c\nsubmit a deadline=1s\nsubmit b\nsubmit d deadline=2s\nat 5s");
+    let procedures = world.engine.procedures();
+    let waits: Vec<_> = procedures.iter().map(|it| (it.calls[State::Ready as usize], it.oldest_ready_ms)).collect();
+    assert_eq!(waits, [(1, 5_000)]);
 }
