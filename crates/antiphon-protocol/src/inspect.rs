@@ -337,10 +337,10 @@ pub struct Measured {
     pub service_mean_us: u64,
     /// Its variance, in square milliseconds.
     pub service_variance_ms2: u64,
-    /// How these times are spread; of at most 8,192 attempts, the newest.
+    /// How the times of attempts are spread. Newer ones weigh more: of 8,192 counted, each weighs half.
     #[serde(default)]
     pub service: Option<Quantiles>,
-    /// How long calls waited from being ready to their first start; of at most 8,192 calls, the newest.
+    /// How long calls waited from being ready to their first start, likewise.
     #[serde(default)]
     pub wait: Option<Quantiles>,
     /// How many predicted waits the next figure is of; at most 256, the newest.

@@ -156,6 +156,11 @@ impl Connection {
         self.partial.extend_from_slice(rest);
     }
 
+    /// It is no socket, and its peer may be on this very thread.
+    pub(crate) const fn is_inside(&self) -> bool {
+        matches!(self.stream, Stream::Inside(..))
+    }
+
     /// Writes what the socket takes, up to a bound; whether there is more that it may take. Returns the bytes written.
     pub(crate) fn flush(&mut self, now: Instant) -> Result<(usize, bool), Fault> {
         let mut written = 0;
@@ -214,8 +219,9 @@ impl Connection {
         if unsent > UNSENT_BYTES_CEILING || blocked && (self.ending || unsent > options.unsent_bytes_max) {
             return Err(Fault::Unread);
         }
-        // One that is held back is not silent: nobody listens.
-        if self.readable {
+        // One that is held back is not silent: nobody listens. And whoever is inside is as silent as this thread is busy; its
+        // end shows by itself.
+        if self.readable || self.is_inside() {
             return Ok(false);
         }
         let silent = now.duration_since(self.heard);

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+/// How often bells alone may wake the turn before it looks at sockets again.
+const BELLS_IN_A_ROW: u32 = 8;
+
 impl Turn {
     /// As [`Turn::run`], as a task of the calling runtime, whose other tasks have their turn between any two of the broker's.
     pub(crate) async fn run_here(mut self, hall: Hall) -> Result<(), ServeError> {
@@ -21,7 +24,7 @@ impl Turn {
         let hall = self.hall.insert(Arc::new(hall)).clone();
         let poller = self.poller().map_err(ServeError::Poll)?;
         self.handle.advance(Phase::Ready);
-        let mut ended = Ok(());
+        let (mut ended, mut bells) = (Ok(()), 0);
         while self.handle.phase() == Phase::Ready && ended.is_ok() {
             let woken_by = match self.is_idle() {
                 true => park(&poller, &hall, self.due()).await?,
@@ -32,18 +35,26 @@ impl Turn {
             };
             ended = match woken_by {
                 // Sockets that are ready meanwhile are noticed before the turn sleeps again.
-                WokenBy::Bell => {
+                WokenBy::Bell if bells < BELLS_IN_A_ROW => {
+                    bells += 1;
                     self.now = Instant::now();
                     self.listen_inside();
                     self.work()
                 }
-                WokenBy::Any => self.poll(Some(Duration::ZERO)).and_then(|()| self.work()),
+                // Bells that other threads ring need not end.
+                WokenBy::Bell | WokenBy::Any => {
+                    if core::mem::take(&mut bells) > 0 {
+                        tokio::task::yield_now().await;
+                    }
+                    self.poll(Some(Duration::ZERO)).and_then(|()| self.work())
+                }
             };
         }
         drop(poller);
-        self.hall = None;
         drop(hall);
-        self.end(ended)
+        let ended = self.end(ended);
+        self.hall = None;
+        ended
     }
 
     /// The poller's own descriptor, which a runtime can wait for.

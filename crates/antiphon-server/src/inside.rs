@@ -3,7 +3,7 @@
 
 use antiphon_wire::{Address, Inside, Pipe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Wake, Waker};
 use tokio::sync::Notify;
 
@@ -24,7 +24,8 @@ struct Bells {
 struct Bell {
     place: usize,
     rings: AtomicBool,
-    bells: Arc<Bells>,
+    /// A bell may outlive the hall, on a pipe that outlives it.
+    bells: Weak<Bells>,
 }
 
 impl Wake for Bell {
@@ -33,9 +34,11 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if !self.rings.swap(true, Ordering::AcqRel) {
-            self.bells.rung.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(self));
-            self.bells.heard.notify_one();
+        if !self.rings.swap(true, Ordering::AcqRel)
+            && let Some(bells) = self.bells.upgrade()
+        {
+            bells.rung.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(self));
+            bells.heard.notify_one();
         }
     }
 }
@@ -58,7 +61,8 @@ impl Hall {
 
     /// A bell for the connection at this place. It rings at once: what came before it is to be read, too.
     pub(crate) fn bell(&self, place: usize) -> Waker {
-        let bell = Waker::from(Arc::new(Bell { place, rings: AtomicBool::new(false), bells: Arc::clone(&self.bells) }));
+        let bell =
+            Waker::from(Arc::new(Bell { place, rings: AtomicBool::new(false), bells: Arc::downgrade(&self.bells) }));
         bell.wake_by_ref();
         bell
     }

@@ -131,8 +131,9 @@ impl Server {
     }
 
     /// The same, to be served by the calling tokio runtime (with I/O and time enabled) instead of a thread: spawn
-    /// [`Hosted::serve`], and have the worker beside it connect to [`Hosted::inside`]. For a worker's process, on a current-thread runtime: then no thread has to be woken
-    /// between broker and worker. What blocks the runtime blocks the broker. Ends as [`ServerHandle::stop`] says.
+    /// [`Hosted::serve`], and have the worker beside it connect to [`Hosted::inside`], on a current-thread runtime: then
+    /// nothing has to be woken between broker and worker. What blocks the runtime blocks the broker. Ends as
+    /// [`ServerHandle::stop`] says; whoever is inside learns that it has lost its broker for good.
     ///
     /// # Errors
     /// As [`Server::start`].

@@ -386,6 +386,9 @@ impl Turn {
                     self.peers.touch(place);
                 }
             }
+            // Its peer takes nothing any more; what it sent before that is still to be read, and ends with its goodbye or
+            // the end.
+            Err(Fault::Ended) if connection.readable && !connection.ending => connection.outbound.clear(),
             Err(fault) => self.close(place, fault),
         }
     }
@@ -482,6 +485,8 @@ impl Turn {
             for place in core::mem::take(&mut self.peers.dirty) {
                 self.flush(place);
             }
+            // Who has this thread in common reads nothing while it waits; what is in the pipe stays readable.
+            self.peers.connections.retain(|_, connection| !connection.is_inside());
             let wait = until.saturating_duration_since(Instant::now()).min(Duration::from_millis(20));
             if self.peers.connections.is_empty() || self.poll(Some(wait)).is_err() {
                 break;

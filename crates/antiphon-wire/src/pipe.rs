@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// How much may be on one way: as a socket's buffers, enough for a batch and little enough to push back.
 const UNREAD_BYTES_MAX: usize = 256 << 10;
 
+/// A way that has more room than this gives it back when it is empty.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
 /// One end. Dropping it ends both ways.
 #[derive(Debug)]
 pub struct Pipe {
@@ -72,10 +75,17 @@ impl Way {
             return if state.ended { Poll::Ready(Ok(0)) } else { Poll::Pending };
         }
         let count = buffer.len().min(state.unread.len());
-        state.unread.split_to(count).copy_to_slice(buffer.get_mut(..count).unwrap_or(&mut []));
-        let writer = state.writer.take();
+        state.unread.copy_to_slice(buffer.get_mut(..count).unwrap_or(&mut []));
+        if state.unread.is_empty() && state.unread.capacity() > KEPT_BYTES_MAX {
+            state.unread = BytesMut::new();
+        }
+        let (writer, ended) = (state.writer.take(), state.ended);
         drop(state);
         writer.into_iter().for_each(Waker::wake);
+        if ended {
+            // Who was told of bytes and end at once reads again.
+            waker.wake_by_ref();
+        }
         Poll::Ready(Ok(count))
     }
 }
@@ -244,7 +254,9 @@ mod tests {
         here.try_write(b"last").expect("it is open");
         drop(here);
         assert!(woken.0.load(Ordering::Relaxed) >= 1);
+        let before = woken.0.load(Ordering::Relaxed);
         assert_eq!(read(&there, &woken, 10), Poll::Ready(b"last".to_vec()));
+        assert_eq!(woken.0.load(Ordering::Relaxed), before + 1, "there is the end still to be read");
         assert_eq!(read(&there, &woken, 10), Poll::Ready(Vec::new()));
         assert_eq!(there.try_write(b"x").map_err(|error| error.kind()), Err(ErrorKind::BrokenPipe));
     }

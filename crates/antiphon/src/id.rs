@@ -27,6 +27,9 @@ impl IdSource {
 
     /// An id of the time of the last one: for calls that are gathered with it, which saves looking at the clock.
     pub(crate) fn next_id_with_the_last(&mut self) -> CallId {
+        if self.made_ms == 0 {
+            self.made_ms = unix_ms();
+        }
         let [a, b, ..] = self.next_word().to_le_bytes();
         let [c, d, e, f, g, h, i, j] = self.next_word().to_le_bytes();
         CallId::new(self.made_ms, [a, b, c, d, e, f, g, h, i, j])

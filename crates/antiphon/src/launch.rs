@@ -9,8 +9,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::coop::consume_budget;
+use tokio::task::yield_now;
+
+/// How long first steps may go on before the runtime has its turn.
+const TURN: Duration = Duration::from_micros(500);
+/// After how many of them to look at the clock.
+const LOOK_EVERY: usize = 4;
 
 /// An attempt on its way to its end.
 type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -45,7 +51,7 @@ impl Leases {
         if !self.launch.together {
             self.set_going(&attempt, run);
         } else if self.launch.keep(attempt, Box::pin(run)) {
-            drop(self.runtime().spawn(Arc::clone(self).begin_all()));
+            drop(self.runtime().spawn(Together { leases: Arc::clone(self), begun: false }.begin()));
         }
     }
 
@@ -53,11 +59,24 @@ impl Leases {
         let running = self.runtime().spawn(run);
         self.started(attempt, running.abort_handle());
     }
+}
 
-    async fn begin_all(self: Arc<Self>) {
-        for (attempt, mut run) in self.launch.take() {
-            // Now and then it is the turn of what else the runtime has to do.
-            consume_budget().await;
+/// Those that begin together. Dropping it gives back those that have not begun, also when the runtime ends before it ran.
+struct Together {
+    leases: Arc<Leases>,
+    begun: bool,
+}
+
+impl Together {
+    async fn begin(mut self) {
+        self.begun = true;
+        let mut since = Instant::now();
+        for (number, (attempt, mut run)) in self.leases.launch.take().into_iter().enumerate() {
+            // Steps are short or else their turn is over soon: the runtime has more to do.
+            if number % LOOK_EVERY == 0 && since.elapsed() >= TURN {
+                yield_now().await;
+                since = Instant::now();
+            }
             if attempt.stop() != Stop::No {
                 // Dropped before it began, it says so itself.
                 continue;
@@ -67,8 +86,17 @@ impl Leases {
             });
             // What panicked was dropped as it panicked, and has said so itself.
             if let Ok(true) = step.await {
-                self.set_going(&attempt, run);
+                self.leases.set_going(&attempt, run);
             }
+        }
+    }
+}
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        // What has come since belongs to the next.
+        if !self.begun {
+            drop(self.leases.launch.take());
         }
     }
 }

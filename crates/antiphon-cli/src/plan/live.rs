@@ -34,7 +34,7 @@ struct Observed {
     /// Of attempts, from lease to end.
     service_s: f64,
     service_cv: f64,
-    /// How those times are spread.
+    /// How the times of the last attempts are spread, also of those from before it was watched.
     service_quantiles_s: Option<Quantiles>,
     /// How many attempts that is of.
     attempts: u64,
@@ -43,7 +43,7 @@ struct Observed {
     mean_queue_length: f64,
     /// By Little's law: the queue's length ÷ the arrival rate.
     mean_wait_s: Option<f64>,
-    /// How long calls waited from being ready to their first start.
+    /// How long the last calls waited from being ready to their first start, also from before it was watched.
     wait_s: Option<Quantiles>,
     /// What the broker would tell who comes and has to wait: the time between two starts while calls wait, for each that is
     /// ahead on average, and one more.
@@ -272,9 +272,9 @@ fn print(live: &Live, target: Option<Target>, output: &Output) -> Result<(), End
             observed.mean_wait_s.map_or_else(unknown, seconds),
             predicted(|it| seconds(it.mean_wait_s)),
         ],
-        vec!["wait p50".to_owned(), waited(|it| it.p50), predicted(|it| seconds(it.wait_s.p50))],
-        vec!["wait p90".to_owned(), waited(|it| it.p90), predicted(|it| seconds(it.wait_s.p90))],
-        vec!["wait p99".to_owned(), waited(|it| it.p99), predicted(|it| seconds(it.wait_s.p99))],
+        vec!["wait p50, of the last calls".to_owned(), waited(|it| it.p50), predicted(|it| seconds(it.wait_s.p50))],
+        vec!["wait p90, of the last calls".to_owned(), waited(|it| it.p90), predicted(|it| seconds(it.wait_s.p90))],
+        vec!["wait p99, of the last calls".to_owned(), waited(|it| it.p99), predicted(|it| seconds(it.wait_s.p99))],
         vec!["response p50".to_owned(), unknown(), predicted(|it| seconds(it.response_s.p50))],
         vec!["response p99".to_owned(), unknown(), predicted(|it| seconds(it.response_s.p99))],
     ];

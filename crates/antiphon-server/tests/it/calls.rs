@@ -4,6 +4,7 @@ use crate::world::{any_port, caller, connect, echo, options, recorded, reply, st
 use antiphon_broker::{Broker, Event, Wants};
 use antiphon_protocol::{Answer, Query, State};
 use antiphon_server::{Address, Server};
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_call_is_leased_reported_and_answered_in_memory_and_on_disk() {
@@ -63,6 +64,53 @@ async fn a_broker_on_the_runtime_of_its_worker_answers_a_thousand_calls_and_stop
         serving.await.unwrap().unwrap();
         assert_eq!(handle.phase(), antiphon_server::Phase::Stopped);
     }
+}
+
+#[tokio::test]
+async fn what_was_handed_over_inside_is_taken_also_when_its_caller_leaves_at_once() {
+    let server = Server::new(options(None)).listen(any_port());
+    let handle = server.handle();
+    let hosted = server.serve_here().unwrap();
+    let serving = tokio::spawn(hosted.serve);
+    let inside = connect(&hosted.inside).await;
+    let (caller, _events) = caller(&inside).await;
+    let mut calls: Vec<_> = (1..=2000).map(|tag| submission(tag, Wants::AcceptanceAndOutcome, vec![7; 100])).collect();
+    caller.submit(&mut calls);
+    assert!(calls.is_empty());
+    inside.close().await;
+    let outside = connect(&hosted.addresses[0]).await;
+    // The broker may still be reading what the pipe held.
+    let accepted = async {
+        loop {
+            let answer = outside.inspect().unwrap().ask(Query::Broker).await.unwrap();
+            let Answer::Broker(status) = answer else { panic!("{answer:?}") };
+            if status.accepted == 2000 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), accepted).await.is_ok(), "some calls were thrown away");
+    handle.stop();
+    serving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn who_is_inside_learns_that_its_broker_is_gone_for_good() {
+    let server = Server::new(options(None));
+    let handle = server.handle();
+    let hosted = server.serve_here().unwrap();
+    let serving = tokio::spawn(hosted.serve);
+    let inside = connect(&hosted.inside).await;
+    let (_caller, mut events) = caller(&inside).await;
+    let (_worker, mut leases) = worker(&inside, 1).await;
+    handle.stop();
+    serving.await.unwrap().unwrap();
+    let gone = |event| if let Event::Down { last: true, reason } = event { Some(reason) } else { None };
+    assert!(events.find(gone).await.contains("has stopped"));
+    assert!(leases.find(gone).await.contains("has stopped"));
+    let error = antiphon_wire::Remote::connect(hosted.inside, antiphon_wire::RemoteOptions::default()).await;
+    assert!(error.err().unwrap().to_string().contains("the broker of this process has stopped"));
 }
 
 #[tokio::test]

@@ -65,8 +65,12 @@ pub(super) async fn dial(to: &Destination, hello: &Hello, offer: Option<&Offer>)
 async fn open(to: &Destination, hello: &Hello, offer: Option<&Offer>) -> Result<Dialled, OpenError> {
     let address = &to.address;
     let by = to.options.connect.as_deref();
-    let (reader, writer) = connect(address, by).await.map_err(|error| {
-        OpenError::Unreachable(format!("cannot connect to {address}: {error}; is `antiphon serve` running?"))
+    let (reader, writer) = connect(address, by).await.map_err(|error| match address {
+        // Its next start has another address: to try again is in vain.
+        Address::Inside(_) => {
+            OpenError::Refused(Failure::new(Code::Unavailable, "the broker of this process has stopped"))
+        }
+        _ => OpenError::Unreachable(format!("cannot connect to {address}: {error}; is `antiphon serve` running?")),
     })?;
     let mut opening = Opening { to, reader, writer, inbound: Inbound::new(), rest: Vec::new() };
     let mut outbound = Outbound::new();

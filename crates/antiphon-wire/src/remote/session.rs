@@ -254,6 +254,10 @@ impl<'a, S: Side> Session<'a, S> {
             if self.farewell {
                 return Err(Lost { reason: "closed".to_owned(), last: true });
             }
+            if self.reader.is_inside() {
+                // As silent as this thread is busy; its end shows by itself.
+                self.heard = Instant::now();
+            }
             let silent = self.heard.elapsed();
             if silent >= 2 * self.heartbeat {
                 return Err(lost(format!("the broker was silent for {silent:?}")));

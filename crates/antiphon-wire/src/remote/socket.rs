@@ -48,6 +48,11 @@ pub(super) async fn connect(address: &Address, by: Option<&dyn Connect>) -> io::
 }
 
 impl Reader {
+    /// The broker is in this process.
+    pub(super) const fn is_inside(&self) -> bool {
+        matches!(self, Self::Inside(_))
+    }
+
     /// Reads what is there; no bytes mean that the other side closed.
     pub(super) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);

@@ -10,6 +10,7 @@ mod delivery;
 mod drain;
 mod events;
 mod fake;
+mod launch;
 mod overflow;
 mod parking;
 mod progress;
