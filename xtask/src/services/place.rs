@@ -1,7 +1,9 @@
 //! Where a node keeps what it needs, and what is written down about it: ports, process ids, its kind.
 
 use anyhow::{Context, bail};
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -80,7 +82,7 @@ impl Place {
         if let Some(port) = self.fact(fact).and_then(|text| text.parse().ok()) {
             return Ok(port);
         }
-        let port = TcpListener::bind("127.0.0.1:0").context("looking for a free port")?.local_addr()?.port();
+        let port = free_port().context("looking for a free port")?;
         self.note(fact, &port.to_string())?;
         Ok(port)
     }
@@ -101,6 +103,15 @@ impl Place {
     pub fn remove(&self) -> anyhow::Result<()> {
         fs::remove_dir_all(&self.path).with_context(|| format!("removing {}", self.path.display()))
     }
+}
+
+/// A port that nobody listens on, below those that operating systems give to outgoing connections (from 32768 on): a server
+/// that starts, or starts again, seconds after its port was chosen must not find a client's connection there.
+fn free_port() -> Option<u16> {
+    let random = RandomState::new().build_hasher().finish();
+    let candidates = (0..1_000_u64).map(|number| 10_000 + random.wrapping_add(number * 7_919) % 22_000);
+    let mut ports = candidates.filter_map(|port| u16::try_from(port).ok());
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
 }
 
 /// Ends a process and waits until it is gone.
