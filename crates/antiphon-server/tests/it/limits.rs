@@ -28,6 +28,7 @@ const ELSEWHERE: &[&str] = &[
     "RemoteOptions::heartbeat",
     "RemoteOptions::direct_writes",
     "RemoteOptions::agent",
+    "RemoteOptions::connect",
 ];
 
 #[test]
