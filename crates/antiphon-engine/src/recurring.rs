@@ -321,6 +321,23 @@ impl Engine {
         }
     }
 
+    /// Of a schedule whose ticks cancel the call before, a crash may have left the newest call and cut off the end of that
+    /// before it: no later tick would look at that any more. One that skips or queues makes a call only behind such an end.
+    pub(crate) fn cancel_overtaken(&mut self, effects: &mut impl Effects) {
+        if !self.schedules.all.values().any(|kept| kept.it.overlap == Overlap::Cancel) {
+            return;
+        }
+        for index in 0..self.calls.end() {
+            let Some(call) = self.calls.slot(index).filter(|call| !call.state.is_settled()) else { continue };
+            let tick_ms = call.id.unix_ms();
+            let cause = self.ties(index).and_then(|ties| ties.cause);
+            let schedule = cause.and_then(|cause| self.schedules.all.get(&cause)).map(|kept| &kept.it);
+            if schedule.is_some_and(|it| it.overlap == Overlap::Cancel && tick_ms < it.ticked.last_ms) {
+                self.cancel_index(index, effects);
+            }
+        }
+    }
+
     fn last_runs(&self, id: CallId, last_ms: u64) -> bool {
         last_ms != 0 && self.schedules.all.get(&id).is_some_and(|kept| self.is_under_way(kept.it.call_of(last_ms)))
     }

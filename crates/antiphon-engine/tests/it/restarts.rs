@@ -293,3 +293,50 @@ fn a_call_of_a_schedule_is_its_last_also_when_a_crash_cut_off_the_word_of_its_ti
     let unsettled: u64 = world.engine.counts().iter().take(3).sum();
     assert_eq!(unsettled, 1, "the call of the first tick was cancelled by that of the second");
 }
+
+/// How many calls have not settled.
+fn unsettled(world: &World) -> u64 {
+    world.engine.counts().iter().take(3).sum()
+}
+
+#[test]
+fn a_tick_cancels_the_call_before_it_also_when_a_crash_cut_that_off() {
+    let mut world = World::new(Limits::new(true));
+    world.run("caller c\nworker w\nschedule s every=20s overlap=cancel\nat 20s\ntick s newest\nat 29s\nextend s@1");
+    world.run("at 38s\nextend s@1\nat 40s");
+    world.step_quietly("tick s newest");
+    // Cut off: that the first call was cancelled, and the word of the tick.
+    let mut world = world.after_crash(world.records() - 2);
+    let (first, second) = (world.engine.explain(world.id("s@1")), world.engine.explain(world.id("s@2")));
+    assert!(format!("{:?}", first.standing).starts_with("Stopping"), "{first:?}");
+    assert!(format!("{:?}", second.standing).starts_with("Waiting"), "{second:?}");
+    world.run("at 60s\ntick s newest");
+    assert_eq!(unsettled(&world), 1, "only the call of the newest tick is left");
+}
+
+#[test]
+fn two_calls_of_a_schedule_never_both_wait_or_run_wherever_a_crash_cuts_the_journal() {
+    for overlap in ["skip", "queue", "cancel"] {
+        for newest in ["", " newest"] {
+            let mut world = World::new(Limits::new(true));
+            world.run(&format!("caller c\nworker w\nschedule s every=20s overlap={overlap}"));
+            let first = world.records();
+            let mut ends = [false, true, true, false, true].into_iter();
+            for at in [20, 45, 65, 70, 101] {
+                world.run(&format!("at {at}s\ntick s{newest}"));
+                let running = world.holders.keys().find(|call| !world.ended.contains(call)).cloned();
+                if let Some(call) = running.filter(|_| ends.next().unwrap()) {
+                    world.run(&format!("{} {call}", if overlap == "cancel" { "stopped" } else { "ok" }));
+                }
+            }
+            for records in first..=world.records() {
+                let mut world = world.after_crash(records);
+                assert!(unsettled(&world) <= 1, "{overlap}{newest}, {records} records");
+                for at in [101, 120, 160] {
+                    world.run(&format!("at {at}s\ntick s{newest}"));
+                    assert!(unsettled(&world) <= 1, "{overlap}{newest}, {records} records, at {at} s");
+                }
+            }
+        }
+    }
+}
