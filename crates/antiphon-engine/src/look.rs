@@ -146,7 +146,7 @@ impl Engine {
             let (workers, slots) =
                 serving.fold((0, 0_u32), |(count, slots), worker| (count + 1, slots.saturating_add(worker.slots)));
             let sections = it.sections.iter().map(|section| self.sections.get(*section));
-            let fronts = sections.flat_map(|section| section.queue.fronts());
+            let fronts = sections.flat_map(|section| section.queue.fronts().chain(section.suspects.front().copied()));
             let ready = fronts.filter(|entry| crate::dispatch::is_live(&self.calls, entry));
             let waited = ready.map(|entry| self.now.monotonic_ms.saturating_sub(self.calls.get(entry.call).at_ms));
             let oldest_ready_ms = waited.max().unwrap_or(0);

@@ -57,13 +57,9 @@ impl Line {
         }
     }
 
-    fn peek(&self) -> Option<Entry> {
-        match (self.in_order.front(), self.early.peek()) {
-            (Some(a), Some(Reverse(b))) => Some(*a.min(b)),
-            (Some(a), None) => Some(*a),
-            (None, Some(Reverse(b))) => Some(*b),
-            (None, None) => None,
-        }
+    /// Its fronts by order and by deadline: who goes next is the earlier, who waits longest need not be.
+    fn fronts(&self) -> impl Iterator<Item = Entry> {
+        self.in_order.front().copied().into_iter().chain(self.early.peek().map(|Reverse(entry)| *entry))
     }
 
     fn pop(&mut self) -> Option<Entry> {
@@ -86,15 +82,19 @@ impl Line {
         (before * self.live as u64).checked_div(all).unwrap_or(0)
     }
 
-    fn strike(&mut self, live: impl Fn(&Entry) -> bool) {
-        self.live = self.live.saturating_sub(1);
-        // What stands in front is what is looked at: who waits longest is told by it.
+    /// What stands in front is what is looked at: who waits longest is told by it.
+    fn drop_void_fronts(&mut self, live: impl Fn(&Entry) -> bool) {
         while self.in_order.front().is_some_and(|entry| !live(entry)) {
             self.in_order.pop_front();
         }
         while self.early.peek().is_some_and(|Reverse(entry)| !live(entry)) {
             self.early.pop();
         }
+    }
+
+    fn strike(&mut self, live: impl Fn(&Entry) -> bool) {
+        self.live = self.live.saturating_sub(1);
+        self.drop_void_fronts(&live);
         let all = self.in_order.len() + self.early.len();
         if all > 64 && self.live * 2 < all {
             self.in_order.retain(|entry| live(entry));
@@ -177,6 +177,7 @@ impl Queue {
             while let Some(entry) = line.pop() {
                 if live(&entry) {
                     line.live = line.live.saturating_sub(1);
+                    line.drop_void_fronts(live);
                     line.turning = line.live > 0;
                     if line.turning && planted!("a tenant keeps its turn") {
                         turns.push_front(place);
@@ -225,9 +226,9 @@ impl Queue {
         in_class + counts.map(|(other, ready)| ready.min(Strides::share(other, class, in_class + 1))).sum::<u64>()
     }
 
-    /// The front of each line, live or not.
+    /// The fronts of each line.
     pub fn fronts(&self) -> impl Iterator<Item = Entry> {
-        self.lines.iter().filter(|line| line.live > 0).filter_map(Line::peek)
+        self.lines.iter().filter(|line| line.live > 0).flat_map(Line::fronts)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use crate::script::{World, check};
 use antiphon_engine::Limits;
-use antiphon_protocol::State;
 use expect_test::expect;
 
 /// What `explain` answers after a script.
@@ -114,11 +113,31 @@ fn the_place_in_line_counts_tenants_in_turn_and_classes_by_their_share() {
     assert_eq!(ahead(&mut world, "z"), 0, "one of the lowest class would go in the time of 38 like it");
 }
 
+/// How long the oldest ready call waits, after this script.
+fn oldest_ready_ms(script: &str) -> u64 {
+    let mut world = World::new(Limits::new(true));
+    world.run(script);
+    world.engine.procedures().iter().map(|it| it.oldest_ready_ms).max().unwrap()
+}
+
 #[test]
 fn the_oldest_that_waits_is_told_though_others_before_it_have_expired() {
-    let mut world = World::new(Limits::new(true));
-    world.run("caller c\nsubmit a deadline=1s\nsubmit b\nsubmit d deadline=2s\nat 5s");
-    let procedures = world.engine.procedures();
-    let waits: Vec<_> = procedures.iter().map(|it| (it.calls[State::Ready as usize], it.oldest_ready_ms)).collect();
-    assert_eq!(waits, [(1, 5_000)]);
+    let ms = oldest_ready_ms("caller c\nsubmit a deadline=1s\nsubmit b\nsubmit d deadline=2s\nat 5s");
+    assert_eq!(ms, 5_000);
+}
+
+#[test]
+fn the_oldest_that_waits_is_told_though_who_stood_before_it_has_expired_when_the_first_is_leased() {
+    // Nobody is before a when b expires, and d is behind b when a goes.
+    let expired = "caller c\nsubmit a\nsubmit b deadline=7s\nat 1s\nsubmit d\nat 8s";
+    assert_eq!(oldest_ready_ms(expired), 8_000);
+    assert_eq!(oldest_ready_ms(&format!("{expired}\nworker w")), 7_000);
+    let early = "caller c\nsubmit a\nsubmit b deadline=1s\nat 500ms\nsubmit d\nat 2s\nworker w";
+    assert_eq!(oldest_ready_ms(early), 1_500);
+}
+
+#[test]
+fn the_oldest_that_waits_is_told_also_when_another_goes_first() {
+    assert_eq!(oldest_ready_ms("caller c\nsubmit a\nat 1s\nsubmit b deadline=3s\nat 2s"), 2_000);
+    assert_eq!(oldest_ready_ms("caller c\nworker w\nsubmit a idempotent\nclose w\nat 2s"), 2_000, "a suspect");
 }
