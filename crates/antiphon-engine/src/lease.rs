@@ -27,6 +27,8 @@ pub(crate) struct Lease {
     pub stopping: bool,
     /// Whether losing it says nothing about its call: other leases of the worker went the same way.
     pub crowded: bool,
+    /// Whether its worker held others, too, when it was last seen to go.
+    pub beside: bool,
     /// How many slots it takes, unless it is parked.
     pub slots: u32,
     pub parking: Parking,
@@ -64,6 +66,7 @@ impl Leases {
             orphan: false,
             stopping: false,
             crowded: false,
+            beside: false,
             slots: 1,
             parking: Parking::Running,
             awaits: None,

@@ -349,6 +349,7 @@ impl Engine {
         let suspect = |engine: &Self, lease: u32| engine.calls.get(engine.leases.get(lease).call).has(SUSPECT);
         let suspects = held.iter().filter(|lease| suspect(self, **lease)).count();
         for lease in held {
+            self.leases.get_mut(*lease).beside = held.len() > 1;
             let alone = held.len() == 1 || (suspects == 1 && suspect(self, *lease));
             if !alone && !planted!("innocent calls suspected") {
                 self.leases.get_mut(*lease).crowded = true;

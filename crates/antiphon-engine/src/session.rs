@@ -159,6 +159,9 @@ impl Engine {
     }
 
     /// A worker that was thought to have died of this call is back with it: only its connection had broken.
+    ///
+    /// This is not recorded: of the records with a call's lost leases, one takes it out of the lease that it may run under by
+    /// now. After a restart the call is a suspect again, with the lost lease that was taken back.
     fn absolve(&mut self, id: CallId) {
         let Some(index) = self.calls.find(id) else { return };
         let call = self.calls.get(index);
@@ -173,15 +176,28 @@ impl Engine {
         let call = self.calls.get_mut(index);
         call.lost = lost;
         call.set(SUSPECT, lost > 0);
-        if lease != NONE && lost == 0 {
-            // Its next worker may be gone, too: with others, then it is no more to blame than they are.
-            let worker = self.leases.get(lease).worker;
-            let crowd = self.workers.get(worker).is_some_and(|it| it.peer.is_none() && it.leases.len() > 1);
-            self.leases.get_mut(lease).crowded |= crowd;
-        }
         if ready {
             call.stamp = stamp;
             self.stand(index);
+        }
+        if lease != NONE && lost == 0 {
+            self.absolve_lease(lease);
+        }
+    }
+
+    /// The lease of a call that is no suspect any more.
+    fn absolve_lease(&mut self, lease: u32) {
+        let it = self.leases.get_mut(lease);
+        let place = it.worker;
+        let Some(worker) = self.workers.get_mut(place) else { return };
+        if worker.peer.is_none() {
+            // Its next worker is gone, too: if with others, it is no more to blame than they are, who may have left by now.
+            it.crowded |= it.beside;
+        }
+        if worker.suspect == lease {
+            worker.suspect = NONE;
+            // Another suspect may start there.
+            self.busy_workers.push_back(place);
         }
     }
 

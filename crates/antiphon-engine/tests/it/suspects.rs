@@ -1,6 +1,8 @@
 //! Suspects: calls that lost a lease to a dying worker, and which of them is to blame.
 
-use crate::script::check;
+use crate::script::{World, check, id_of};
+use antiphon_engine::Limits;
+use antiphon_protocol::Knowledge;
 use expect_test::expect;
 
 #[test]
@@ -200,4 +202,30 @@ fn a_suspect_that_survives_a_restart_is_still_the_only_one_its_worker_runs() {
                 x: open, keeps 1
         "#]],
     );
+}
+
+#[test]
+fn a_worker_whose_suspect_is_none_any_more_takes_another() {
+    let mut world = World::new(Limits::new(true));
+    world.run("caller c\nworker v\nsubmit a idempotent\nworker u\nsubmit b idempotent\nclose v\nclose u");
+    world.run("worker w slots=2");
+    let runs = |world: &World| world.holders.iter().filter(|(_, worker)| *worker == "w").count();
+    assert_eq!(runs(&world), 1, "a worker runs one suspect at a time");
+    world.run("worker v claims=a serves=q");
+    assert_eq!(runs(&world), 2, "v had not died of a");
+}
+
+#[test]
+fn a_call_whose_first_worker_is_back_is_not_blamed_for_a_second_that_was_lost_with_others() {
+    let lost_leases = |neighbour: &str| {
+        let mut world = World::new(Limits::new(true));
+        world.run("caller c\nworker v\nsubmit a\nclose v\nat 10s\nworker w slots=2");
+        world.run(neighbour);
+        // The neighbour leaves at once, a when its lease ends.
+        world.run("close w\nworker v claims=a serves=q\nat 20s");
+        let Knowledge::Known(status) = world.engine.knowledge(id_of("a")) else { panic!("a is known") };
+        status.lost_leases
+    };
+    assert_eq!(lost_leases(""), 1, "w was lost with a alone");
+    assert_eq!(lost_leases("submit b idempotent"), 0, "b was lost beside it");
 }

@@ -36,6 +36,8 @@ pub(crate) struct Lease {
     pub order: u64,
     pub orphan: bool,
     pub crowded: bool,
+    /// Whether its worker held others, too, when it was last seen to go.
+    pub beside: bool,
     pub as_suspect: bool,
     pub parked: Parked,
     /// Whether its grant waits for the journal.

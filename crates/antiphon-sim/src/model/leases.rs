@@ -186,8 +186,9 @@ impl Model {
         let suspects: Vec<CallId> = held.iter().map(|(id, _)| *id).filter(suspect).collect();
         for (id, _) in held {
             let alone = held.len() == 1 || suspects == [*id];
-            if let Some(lease) = self.calls.get_mut(id).and_then(|known| known.lease.as_mut()).filter(|_| !alone) {
-                lease.crowded = true;
+            if let Some(lease) = self.calls.get_mut(id).and_then(|known| known.lease.as_mut()) {
+                lease.beside = held.len() > 1;
+                lease.crowded |= !alone;
             }
         }
     }
@@ -248,6 +249,7 @@ impl Model {
             order,
             orphan: false,
             crowded: false,
+            beside: false,
             as_suspect: known.suspect,
             parked: Parked::No,
             gated,

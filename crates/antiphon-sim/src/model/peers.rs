@@ -116,9 +116,9 @@ impl Model {
         let worker = known.lease.as_ref().filter(|_| known.lost == 0).map(|lease| lease.worker);
         let Some(worker) = worker else { return };
         let gone = self.workers.get(&worker).is_none_or(|worker| worker.peer.is_none());
-        let crowd = gone && self.leases_of(worker).len() > 1;
         if let Some(lease) = self.calls.get_mut(&id).and_then(|known| known.lease.as_mut()) {
-            lease.crowded |= crowd;
+            lease.crowded |= gone && lease.beside;
+            lease.as_suspect = false;
         }
     }
 

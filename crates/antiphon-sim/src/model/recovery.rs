@@ -138,6 +138,7 @@ impl Model {
                 order: self.order,
                 orphan: true,
                 crowded: false,
+                beside: false,
                 // Which of several suspects of one worker was one when it was leased, nobody recorded.
                 as_suspect: false,
                 parked: super::leases::Parked::No,
