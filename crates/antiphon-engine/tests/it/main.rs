@@ -23,6 +23,7 @@ mod order;
 mod planted;
 mod prediction;
 mod records;
+mod recurring;
 mod reference;
 mod restarts;
 mod retention;

@@ -278,7 +278,6 @@ impl World {
     /// The ticks of this schedule that are due by now, as the shell would find them after its cursor, at most nine; or the
     /// newest alone.
     pub(super) fn tick(&mut self, name: &str, newest: bool) {
-        self.engine.advance(self.now, 0, &mut self.scribe);
         let Some(it) = self.engine.schedules().find(|it| it.name.as_str() == name).cloned() else { return };
         let Recurrence::Every(every_ms) = it.recurrence else { return };
         let past = self.now.wall_ms - it.added_ms;
