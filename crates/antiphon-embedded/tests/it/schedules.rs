@@ -1,11 +1,11 @@
 //! Recurring calls on a virtual clock: one call for each tick, over restarts and clocks that are set.
 
-use antiphon_broker::Event;
-use antiphon_embedded::{Clock, Driver, DriverOptions, Outlet, PeerId};
+use antiphon_broker::{Event, Inbox, Wants};
+use antiphon_embedded::{Clock, Driver, DriverOptions, Outlet, PeerId, Submit};
 use antiphon_engine::Now;
 use antiphon_protocol::{
-    Answer, CallFilter, CallStatus, Change, ContentType, IncarnationId, Misfire, Name, Offer, OfferedProcedure,
-    Overlap, Query, Recurrence, Route, Schedule, ScheduleStatus, Settlement, State,
+    Answer, CallFilter, CallId, CallStatus, CallerId, Change, ContentType, IncarnationId, Misfire, Name, Offer,
+    OfferedProcedure, Overlap, Payload, Query, Recurrence, Route, Schedule, ScheduleStatus, Settlement, Start, State,
 };
 use std::collections::VecDeque;
 use std::path::Path;
@@ -269,4 +269,27 @@ fn a_broker_in_memory_has_schedules_too() {
     world.pass(1_000);
     world.work();
     assert_eq!(world.calls(), [(1, State::Succeeded)]);
+}
+
+#[test]
+fn a_delayed_call_starts_at_no_reading_of_a_clock_before_its_time() {
+    for start in [Start::At(START_MS + 200), Start::In(200)] {
+        let mut world = World::new(false);
+        let driver = world.driver.as_mut().unwrap();
+        let caller = driver.open_caller(Inbox::Anonymous(CallerId([1; 16]))).unwrap();
+        let route = driver.intern(&Route::new(Name::from_static("a.tick"))).unwrap();
+        let (id, payload) = (CallId::new(START_MS, [1; 10]), Payload::json("7"));
+        let wants = Wants::Acceptance;
+        let submit = Submit { id, tag: 0, route, payload, deadline_ms: 0, start, keys: None, wants, resent: false };
+        driver.submit(caller, submit);
+        world.work();
+        // Both clocks are cut to whole milliseconds: while one steps 200 times, the other may have stepped 199 times.
+        world.clock.monotonic_ms.fetch_add(200, Ordering::SeqCst);
+        world.clock.wall_ms.fetch_add(199, Ordering::SeqCst);
+        world.work();
+        assert_eq!(world.calls(), [(0, State::Scheduled)], "{start:?}");
+        world.pass(1);
+        world.work();
+        assert_eq!(world.calls(), [(0, State::Succeeded)], "{start:?}");
+    }
 }
