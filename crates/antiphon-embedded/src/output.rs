@@ -118,9 +118,13 @@ impl Output<'_> {
         events::event(effect, outcome, self.epoch)
     }
 
-    /// Whether a record stands there that never had a body: that of a call of an event. A dead letter of one may be found
-    /// again by a restart when its event is not, for both were forgotten before.
-    fn has_no_body(&self, handle: Handle) -> bool {
+    /// Whether this is the record of a call that was made of something, and one without a body stands there: that of a call of
+    /// an event. A dead letter of one may be found again by a restart when its event is not, for both were forgotten before.
+    /// Of callbacks and calls of ticks, which have bodies, one written without would not be noticed here.
+    fn needs_no_body(&self, record: &Record<'_>, handle: Handle) -> bool {
+        if !matches!(record, Record::Submitted(it) if it.ties.as_ref().is_some_and(|ties| ties.cause.is_some())) {
+            return false;
+        }
         let position = Position::from_u64(handle.0).filter(|_| !Bodies::is_in_memory(handle));
         let read = position.zip(self.journal.as_deref()).map(|(position, journal)| journal.read(position));
         matches!(read, Some(Ok(entry)) if entry.body.is_empty())
@@ -175,7 +179,7 @@ impl Effects for Output<'_> {
             }
             antiphon_engine::Body::Stored(from) => {
                 let body = self.load(from);
-                if body.is_none() && !self.has_no_body(from) {
+                if body.is_none() && !self.needs_no_body(record, from) {
                     // To write the record again without it would lose it for good.
                     let what = record.kind();
                     let text = format!(
