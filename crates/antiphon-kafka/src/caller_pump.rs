@@ -3,7 +3,7 @@
 use crate::chance::{closed, sleep_until, wall_ms};
 use crate::names::{Names, TOPIC_BYTES_MAX, step_ms};
 use crate::offsets::Spot;
-use crate::publisher::{Published, Publisher};
+use crate::publisher::{Patience, Published, Publisher};
 use crate::reader::{News, Read, Reader};
 use crate::record::{self, Response, read_claim, read_response};
 use crate::topics::{Purpose, Topics, failure};
@@ -198,7 +198,7 @@ impl CallerPump {
         let reply = delivery.wants_outcome.then_some((self.inbox.as_str(), self.reader.partition));
         let publication = record::call(delivery, topic, reply);
         let publisher = Arc::clone(&self.publisher);
-        publishing.push(Box::pin(async move { (id, publisher.insist(publication, None).await) }));
+        publishing.push(Box::pin(async move { (id, publisher.insist(publication, Patience::Endless).await) }));
     }
 
     fn refuse(&mut self, id: CallId, failure: Failure) {
@@ -219,7 +219,7 @@ impl CallerPump {
                 self.leave(id);
                 self.ledger.confirmed(id, &mut self.events);
             }
-            Err(error) => self.refuse(id, failure("publishing a call", &error).may_have_run()),
+            Err(unpublished) => self.refuse(id, failure("publishing a call", &unpublished.error).may_have_run()),
         }
     }
 

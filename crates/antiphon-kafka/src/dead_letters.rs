@@ -3,7 +3,7 @@
 
 use crate::chance::{new_id, wall_ms};
 use crate::names::Names;
-use crate::publisher::Publisher;
+use crate::publisher::{Patience, Publisher, Unpublished};
 use crate::record::{self, Request, Written, read_dead_letter, read_gone, read_request};
 use crate::topics::{Purpose, Topics, failure};
 use antiphon_broker::foreign::{DeadLetter, dead_letters_only, listed, not_dead};
@@ -85,14 +85,19 @@ impl DeadLetters {
         let mut asker = asker.clone();
         asker.correlation = Some(id.to_bytes().to_vec());
         let call = record::call_again(&header.revived(id), payload, trace.as_deref(), &asker, topic);
-        let revived = Arc::clone(&self.publisher).insist(call, Some(READING)).await;
-        revived.map_err(|error| failure("publishing a dead letter anew; it is kept", &error))?;
+        let revived = Arc::clone(&self.publisher).insist(call, Patience::For(READING)).await;
+        revived.map_err(|Unpublished { error, may_be_written }| match may_be_written {
+            false => failure("publishing a dead letter anew; it is kept", &error),
+            true => failure("publishing a dead letter anew; it may run all the same, and is listed still", &error)
+                .may_have_run(),
+        })?;
         self.forget(letter.status.id).await
     }
 
     async fn forget(&self, id: CallId) -> Result<(), Failure> {
-        let gone = Arc::clone(&self.publisher).insist(record::gone(self.names.dead(), id), Some(READING)).await;
-        gone.map_err(|error| failure("forgetting a dead letter", &error))
+        let gone =
+            Arc::clone(&self.publisher).insist(record::gone(self.names.dead(), id), Patience::For(READING)).await;
+        gone.map_err(|unpublished| failure("forgetting a dead letter", &unpublished.error))
     }
 }
 

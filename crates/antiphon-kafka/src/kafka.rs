@@ -5,7 +5,7 @@ use crate::caller_pump::CallerPump;
 use crate::chance::random;
 use crate::dead_letters::DeadLetters;
 use crate::names::{Names, STEPS_MS, TOPIC_BYTES_MAX};
-use crate::publisher::Publisher;
+use crate::publisher::{Patience, Publisher};
 use crate::reader::{Leases, Reader, Start};
 use crate::record;
 use crate::topics::{Purpose, Topics, failure};
@@ -131,8 +131,9 @@ impl Kafka {
         let claim = named.then(random);
         if let Some(claim) = claim {
             let claim = record::claim(topic.clone(), claim);
-            let claimed = Arc::clone(&self.publisher).insist(claim, Some(OPEN)).await;
-            claimed.map_err(|error| open_error(failure(&format!("claiming the topic {topic:?}"), &error)))?;
+            let claimed = Arc::clone(&self.publisher).insist(claim, Patience::For(OPEN)).await;
+            let what = format!("claiming the topic {topic:?}");
+            claimed.map_err(|unpublished| open_error(failure(&what, &unpublished.error)))?;
         }
         let (pump, asked) = mpsc::unbounded_channel();
         let room = Arc::new(Room::default());

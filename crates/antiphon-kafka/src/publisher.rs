@@ -28,7 +28,47 @@ pub(crate) struct Publication {
 }
 
 /// What came of it.
-pub(crate) type Published = Result<(), KafkaError>;
+pub(crate) type Published = Result<(), Unpublished>;
+
+/// Why a record is not known to be written.
+#[derive(Debug)]
+pub(crate) struct Unpublished {
+    pub(crate) error: KafkaError,
+    /// Whether it may be there all the same, or come to be; otherwise it was refused.
+    pub(crate) may_be_written: bool,
+}
+
+/// How long a record is offered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Patience {
+    /// For as long as it takes.
+    Endless,
+    /// So long in all.
+    For(Duration),
+    /// For as long as it takes, but only so long while its topic or its partition is not there.
+    Homeless(Duration),
+}
+
+impl Patience {
+    /// What is left of it; `None` is no bound.
+    fn left(self, start: Instant) -> Option<Duration> {
+        match self {
+            Self::For(bound) => Some(bound.saturating_sub(start.elapsed())),
+            Self::Endless | Self::Homeless(_) => None,
+        }
+    }
+
+    fn is_over(self, start: Instant, homeless: Option<Instant>) -> bool {
+        match self {
+            Self::Endless => false,
+            Self::For(bound) => start.elapsed() >= bound,
+            Self::Homeless(bound) => homeless.is_some_and(|since| since.elapsed() >= bound),
+        }
+    }
+}
+
+/// What the brokers said of a record.
+type Told = Result<(), KafkaError>;
 
 /// Tells whoever waits for a record what came of it.
 pub(crate) struct Deliveries;
@@ -36,15 +76,15 @@ pub(crate) struct Deliveries;
 impl ClientContext for Deliveries {}
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = Box<oneshot::Sender<Published>>;
+    type DeliveryOpaque = Box<oneshot::Sender<Told>>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, told: Self::DeliveryOpaque) {
-        let published = match result {
+        let said = match result {
             Ok(_) => Ok(()),
             Err((error, _)) => Err(error.clone()),
         };
         // Nobody may wait for it any more.
-        drop(told.send(published));
+        drop(told.send(said));
     }
 }
 
@@ -95,7 +135,7 @@ impl Publisher {
     fn send(
         producer: &ThreadedProducer<Deliveries>,
         publication: &Publication,
-    ) -> Result<Option<oneshot::Receiver<Published>>, KafkaError> {
+    ) -> Result<Option<oneshot::Receiver<Told>>, KafkaError> {
         let (told, published) = oneshot::channel();
         let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&publication.topic, Box::new(told))
             .payload(&publication.body)
@@ -110,37 +150,58 @@ impl Publisher {
         }
     }
 
+    /// Offers a record, and waits for as long as is `left`; `None` is no bound.
+    async fn offer(
+        producer: &ThreadedProducer<Deliveries>,
+        publication: &Publication,
+        left: Option<Duration>,
+    ) -> Published {
+        let refused = |error| Unpublished { error, may_be_written: false };
+        let said = match Self::send(producer, publication) {
+            Ok(Some(said)) => said,
+            Ok(None) => return Err(refused(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull))),
+            Err(error) => return Err(refused(error)),
+        };
+        let timed_out = Ok(Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)));
+        let said = match left {
+            // The client keeps it, and may write it yet.
+            Some(left) => tokio::time::timeout(left, said).await.unwrap_or(timed_out),
+            None => said.await,
+        };
+        let error = match said {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => KafkaError::Canceled,
+        };
+        Err(Unpublished { may_be_written: !is_homeless(&error) && !is_refused(&error), error })
+    }
+
     /// Publishes, and waits until the brokers have confirmed. What is not taken now is offered again, for as long as
-    /// `patience` if there is such; what can never be taken is not.
-    pub(crate) async fn insist(self: Arc<Self>, publication: Publication, patience: Option<Duration>) -> Published {
+    /// there is `patience`; what can never be taken is not.
+    pub(crate) async fn insist(self: Arc<Self>, publication: Publication, patience: Patience) -> Published {
         let start = Instant::now();
         let mut pause = PAUSE;
+        let (mut may_be_written, mut homeless) = (false, None);
         loop {
             let Numbered { number, producer } = self.current();
-            let mut unknown = false;
-            let error = match Self::send(&producer, &publication) {
-                Ok(Some(published)) => match published.await {
-                    Ok(Ok(())) => return Ok(()),
-                    told => {
-                        let error = told.unwrap_or(Err(KafkaError::Canceled)).err().unwrap_or(KafkaError::Canceled);
-                        unknown = !is_homeless(&error);
-                        error
-                    }
-                },
-                Ok(None) => KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull),
-                Err(error) => error,
-            };
+            let offered = Self::offer(&producer, &publication, patience.left(start)).await;
             drop(producer);
+            let Err(unpublished) = offered else { return Ok(()) };
+            // What an earlier producer may have written stays so.
+            may_be_written |= unpublished.may_be_written;
+            let error = unpublished.error;
+            homeless = if is_homeless(&error) { homeless.or(Some(Instant::now())) } else { None };
+            let mut over = patience.is_over(start, homeless) || (publication.once && may_be_written);
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
                 tracing::warn!(%error, "the producer has failed and is replaced");
                 self.replace(number);
-            } else if !may_pass(&error) {
-                return Err(error);
+            } else {
+                over |= !may_pass(&error);
             }
-            if (unknown && publication.once) || patience.is_some_and(|patience| start.elapsed() > patience) {
-                return Err(error);
+            if over {
+                return Err(Unpublished { error, may_be_written });
             }
-            if is_homeless(&error) {
+            if homeless.is_some() {
                 self.topics.forget(&publication.topic);
                 // What comes of it, the next try tells.
                 drop(self.topics.like(&publication.topic).await);
@@ -158,16 +219,23 @@ fn is_homeless(error: &KafkaError) -> bool {
 
 /// Whether the same record may be taken later.
 fn may_pass(error: &KafkaError) -> bool {
+    error.rdkafka_error_code().is_some() && !is_refused(error)
+}
+
+/// Whether a record was turned down for what it is, or for who offers it, and so was not written.
+fn is_refused(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
-    !matches!(
+    matches!(
         error.rdkafka_error_code(),
-        None | Some(
+        Some(
             Code::MessageSizeTooLarge
                 | Code::InvalidMessageSize
                 | Code::InvalidMessage
                 | Code::TopicAuthorizationFailed
                 | Code::ClusterAuthorizationFailed
                 | Code::InvalidTopic
+                // What the client says of a name that is too long for a topic.
+                | Code::InvalidArgument
                 | Code::PolicyViolation
         )
     )

@@ -64,9 +64,10 @@ impl Topics {
         }
     }
 
-    /// Makes a topic that was forgotten again, for what it was for.
+    /// Makes a topic that was forgotten again, for what it was for. Never one that was not needed here before: askers may
+    /// name any topic for their outcomes, and have it made themselves.
     pub(crate) async fn like(&self, topic: &str) -> Result<(), Failure> {
-        let purpose = self.known().get(topic).map_or(Purpose::Calls, |known| known.purpose);
+        let Some(purpose) = self.known().get(topic).map(|known| known.purpose) else { return Ok(()) };
         self.ensure(&[(topic.to_owned(), purpose)]).await
     }
 

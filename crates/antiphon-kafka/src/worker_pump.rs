@@ -4,7 +4,7 @@
 use crate::chance::{closed, new_id, random, sleep_until, wall_ms};
 use crate::names::{Names, STEPS_MS, step_ms};
 use crate::offsets::Spot;
-use crate::publisher::{Publication, Publisher};
+use crate::publisher::{Patience, Publication, Publisher, Unpublished};
 use crate::reader::{News, Read, Reader};
 use crate::record::{self, Asker, Request, read_request};
 use crate::topics::Purpose;
@@ -25,6 +25,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const BATCH: usize = 256;
 /// How long to wait before what brokers refuse to take is offered again.
 const PUBLISH_AGAIN: Duration = Duration::from_secs(1);
+/// How long an outcome waits for its topic or partition to be there: longer than one moves or is made anew, and not so long
+/// that the outcomes of askers who named none that is hold up a partition.
+const HOMELESS: Duration = Duration::from_secs(60);
 /// How long to wait before a lease that could not be committed is tried again.
 const COMMIT_AGAIN: Duration = Duration::from_millis(50);
 
@@ -365,7 +368,9 @@ impl WorkerPump {
 async fn publish(publisher: &Arc<Publisher>, part: Part) {
     let Part { mut publication, mut must, mut instead } = part;
     loop {
-        let Err(error) = Arc::clone(publisher).insist(publication.clone(), None).await else { return };
+        let patience = if must { Patience::Endless } else { Patience::Homeless(HOMELESS) };
+        let published = Arc::clone(publisher).insist(publication.clone(), patience).await;
+        let Err(Unpublished { error, .. }) = published else { return };
         let topic = &publication.topic;
         if !must {
             return tracing::warn!(%error, topic, "nobody can be told of an outcome");
