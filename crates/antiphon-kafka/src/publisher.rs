@@ -9,6 +9,7 @@ use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// How long to wait before a record that was not taken is offered again, at first and at most.
@@ -88,7 +89,9 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// Publishes with idempotence and `acks=all`: what is confirmed was written by every replica that is in sync, once.
+/// Publishes with idempotence and `acks=all`: what is confirmed was written by every replica that is in sync, and once by
+/// the producer that offered it. One that has failed is replaced by another, whose numbers the brokers do not compare with
+/// its own: what it left unconfirmed is offered again, and may then be written twice, unless it must not be.
 pub(crate) struct Publisher {
     config: ClientConfig,
     producer: RwLock<Numbered>,
@@ -99,65 +102,37 @@ pub(crate) struct Publisher {
 #[derive(Clone)]
 struct Numbered {
     number: u64,
-    producer: Arc<ThreadedProducer<Deliveries>>,
+    producer: Arc<Producer>,
 }
 
-impl Publisher {
-    pub(crate) fn open(config: &ClientConfig, topics: Arc<Topics>) -> Result<Self, KafkaError> {
-        let mut config = config.clone();
-        config
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("linger.ms", "0")
-            // Whoever waits gives up by a deadline, not the client: a record that timed out may be written all the same.
-            .set("message.timeout.ms", "0");
-        let producer = Arc::new(config.create_with_context(Deliveries)?);
-        Ok(Self { config, producer: RwLock::new(Numbered { number: 0, producer }), topics })
-    }
+/// A producer. It ends off the threads of the runtime: it waits for its own thread, and half a second for its records.
+struct Producer(Option<ThreadedProducer<Deliveries>>);
 
-    fn current(&self) -> Numbered {
-        self.producer.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Replaces a producer whose numbers and the brokers' no longer agree: it publishes nothing any more.
-    fn replace(&self, failed: u64) {
-        let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
-        if current.number != failed {
-            return;
-        }
-        match self.config.create_with_context(Deliveries) {
-            Ok(producer) => *current = Numbered { number: failed + 1, producer: Arc::new(producer) },
-            Err(error) => tracing::error!(%error, "making a new producer; it is tried again"),
-        }
+impl Producer {
+    fn open(config: &ClientConfig) -> Result<Arc<Self>, KafkaError> {
+        Ok(Arc::new(Self(Some(config.create_with_context(Deliveries)?))))
     }
 
     /// Hands a record over; `None` while the client's own queue is full.
-    fn send(
-        producer: &ThreadedProducer<Deliveries>,
-        publication: &Publication,
-    ) -> Result<Option<oneshot::Receiver<Told>>, KafkaError> {
-        let (told, published) = oneshot::channel();
+    fn send(&self, publication: &Publication) -> Result<Option<oneshot::Receiver<Told>>, KafkaError> {
+        let (told, said) = oneshot::channel();
         let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&publication.topic, Box::new(told))
             .payload(&publication.body)
             .headers(publication.headers.clone());
         if let Some(partition) = publication.partition {
             record = record.partition(partition);
         }
-        match producer.send(record) {
-            Ok(()) => Ok(Some(published)),
+        match self.0.as_ref().expect("it is taken only when dropped").send(record) {
+            Ok(()) => Ok(Some(said)),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => Ok(None),
             Err((error, _)) => Err(error),
         }
     }
 
     /// Offers a record, and waits for as long as is `left`; `None` is no bound.
-    async fn offer(
-        producer: &ThreadedProducer<Deliveries>,
-        publication: &Publication,
-        left: Option<Duration>,
-    ) -> Published {
+    async fn offer(&self, publication: &Publication, left: Option<Duration>) -> Published {
         let refused = |error| Unpublished { error, may_be_written: false };
-        let said = match Self::send(producer, publication) {
+        let said = match self.send(publication) {
             Ok(Some(said)) => said,
             Ok(None) => return Err(refused(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull))),
             Err(error) => return Err(refused(error)),
@@ -175,6 +150,46 @@ impl Publisher {
         };
         Err(Unpublished { may_be_written: !is_homeless(&error) && !is_refused(&error), error })
     }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        let producer = self.0.take();
+        // Without a runtime it ends here, where it holds up nobody.
+        if let Ok(runtime) = Handle::try_current() {
+            drop(runtime.spawn_blocking(move || drop(producer)));
+        }
+    }
+}
+
+impl Publisher {
+    pub(crate) fn open(config: &ClientConfig, topics: Arc<Topics>) -> Result<Self, KafkaError> {
+        let mut config = config.clone();
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "0")
+            // Whoever waits gives up by a deadline, not the client: a record that timed out may be written all the same.
+            .set("message.timeout.ms", "0");
+        let producer = Producer::open(&config)?;
+        Ok(Self { config, producer: RwLock::new(Numbered { number: 0, producer }), topics })
+    }
+
+    fn current(&self) -> Numbered {
+        self.producer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces a producer whose numbers and the brokers' no longer agree: it publishes nothing any more.
+    fn replace(&self, failed: u64) {
+        let mut current = self.producer.write().unwrap_or_else(PoisonError::into_inner);
+        if current.number != failed {
+            return;
+        }
+        match Producer::open(&self.config) {
+            Ok(producer) => *current = Numbered { number: failed + 1, producer },
+            Err(error) => tracing::error!(%error, "making a new producer; it is tried again"),
+        }
+    }
 
     /// Publishes, and waits until the brokers have confirmed. What is not taken now is offered again, for as long as
     /// there is `patience`; what can never be taken is not.
@@ -184,7 +199,7 @@ impl Publisher {
         let (mut may_be_written, mut homeless) = (false, None);
         loop {
             let Numbered { number, producer } = self.current();
-            let offered = Self::offer(&producer, &publication, patience.left(start)).await;
+            let offered = producer.offer(&publication, patience.left(start)).await;
             drop(producer);
             let Err(unpublished) = offered else { return Ok(()) };
             // What an earlier producer may have written stays so.
