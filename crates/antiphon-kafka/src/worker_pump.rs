@@ -59,8 +59,15 @@ struct Part {
     publication: Publication,
     /// Without it the call would be lost.
     must: bool,
-    /// The outcome of a call that must not be published twice, when nobody knows whether it was.
-    instead: Option<Publication>,
+    /// What is published of a call that must not be published twice, when nobody knows whether it was: its end.
+    instead: Vec<Part>,
+}
+
+impl From<Waiting<Answering>> for Answerable {
+    fn from(waiting: Waiting<Answering>) -> Self {
+        let Waiting { header, procedure, payload, trace, delivery: answering, .. } = waiting;
+        Self { header, procedure, payload, trace, answering }
+    }
 }
 
 type Settlings = FuturesUnordered<Pin<Box<dyn Future<Output = Settling> + Send>>>;
@@ -244,6 +251,7 @@ impl WorkerPump {
 
     /// Gives free slots to what waits.
     async fn grant(&mut self, settlings: &mut Settlings) {
+        let mut moving = Vec::new();
         while let Some(waiting) = self.book.grant() {
             let wall_ms = wall_ms();
             let judged = Arrival::judge(&waiting.header, waiting.redelivered, defaults::LOST_DELIVERIES_MAX, wall_ms);
@@ -261,9 +269,18 @@ impl WorkerPump {
                 Arrival::Early(header) => Ending::Again(header),
                 Arrival::Over(ending) => ending,
             };
-            let Waiting { header, procedure, payload, trace, delivery, .. } = waiting;
-            let call = Answerable { header, procedure, payload, trace, answering: delivery };
-            self.end(call, ending, None, settlings).await;
+            if waiting.header.at_most_once && matches!(ending, Ending::Again(_)) {
+                moving.push((waiting, ending));
+            } else {
+                self.end(waiting.into(), ending, None, settlings).await;
+            }
+        }
+        self.claim_moving(&moving).await;
+        for (waiting, ending) in moving {
+            let reader = self.reader(waiting.procedure);
+            if reader.is_some_and(|reader| reader.offsets().is_ours(&waiting.delivery.spot)) {
+                self.end(waiting.into(), ending, None, settlings).await;
+            }
         }
     }
 
@@ -287,6 +304,27 @@ impl WorkerPump {
         reader.offsets().is_ours(spot)
     }
 
+    /// Claims at-most-once calls that are published again, before they are: a worker that goes between that and the commit
+    /// of their offsets leaves both, and whoever reads the first one then must not publish it once more.
+    async fn claim_moving(&self, moving: &[(Waiting<Answering>, Ending)]) {
+        for (procedure, reader) in (0..).zip(&self.readers) {
+            let ours = moving.iter().filter(|(waiting, _)| waiting.procedure == procedure);
+            let spots: Vec<&Spot> = ours.map(|(waiting, _)| &waiting.delivery.spot).collect();
+            for spot in &spots {
+                let mut offsets = reader.offsets();
+                offsets.leased(spot);
+                offsets.commit_anyway(spot);
+            }
+            let are_ours = || {
+                let offsets = reader.offsets();
+                spots.iter().any(|spot| offsets.is_ours(spot))
+            };
+            while are_ours() && !reader.commit().await {
+                tokio::time::sleep(COMMIT_AGAIN).await;
+            }
+        }
+    }
+
     async fn report(&mut self, report: Report, settlings: &mut Settlings) {
         let Some(Reported { lease, held, settlement }) = self.book.report(report, &mut self.events) else { return };
         let ending = Ending::judge(&held.header, held.redelivered, held.stopped, settlement, wall_ms(), random());
@@ -302,42 +340,54 @@ impl WorkerPump {
 
     /// Publishes what an ending says; the record is settled once all of it is confirmed.
     async fn end(&mut self, call: Answerable, ending: Ending, lease: Option<LeaseTag>, settlings: &mut Settlings) {
-        let Answerable { header, procedure, payload, trace, answering } = call;
-        let Answering { spot, asker } = answering;
+        let (procedure, spot) = (call.procedure, call.answering.spot.clone());
         let Some(name) = usize::try_from(procedure).ok().and_then(|place| self.procedures.get(place)) else { return };
-        let mut parts = Vec::with_capacity(1);
-        match ending {
+        let mut parts = match ending {
             Ending::Over { state, attempts, outcome } => {
                 let (state, outcome) = self.fitting(state, outcome);
-                let over = (state, attempts, &outcome);
-                // An outcome whose asker has gone is for nobody.
-                let outcome = record::outcome(&header, over, &asker);
-                parts.extend(outcome.map(|publication| Part { publication, must: false, instead: None }));
-                if state == State::Dead && header.durable {
-                    let topic = self.names.procedure(name);
-                    let call = record::call_again(&header, &payload, trace.as_deref(), &asker, topic);
-                    let letter = record::dead_letter(call, self.names.dead(), name, &header, over, wall_ms());
-                    parts.push(Part { publication: letter, must: true, instead: None });
-                }
+                self.over(name, &call, (state, attempts, &outcome))
             }
-            Ending::Again(next) => {
-                let wait_ms = next.due_ms.saturating_sub(wall_ms());
-                let topic =
-                    if wait_ms > 0 { self.names.retry(name, step_ms(wait_ms)) } else { self.names.procedure(name) };
-                let text = "it may run once, and nobody knows whether it was published again";
-                let lost = Outcome::Failure(Failure::new(Code::Unknown, text).may_have_run());
-                let instead = next.at_most_once.then(|| (State::Dead, next.started(0).saturating_sub(1), &lost));
-                let instead = instead.and_then(|over| record::outcome(&next, over, &asker));
-                let publication = record::call_again(&next, &payload, trace.as_deref(), &asker, topic);
-                parts.push(Part { publication, must: true, instead });
-            }
-        }
+            Ending::Again(next) => vec![self.again(name, &Answerable { header: next, ..call })],
+        };
         let publisher = Arc::clone(&self.publisher);
         settlings.push(Box::pin(async move {
-            let publishing = parts.into_iter().map(|part| publish(&publisher, part));
-            futures_util::future::join_all(publishing).await;
+            while !parts.is_empty() {
+                let publishing = std::mem::take(&mut parts).into_iter().map(|part| publish(&publisher, part));
+                parts = futures_util::future::join_all(publishing).await.into_iter().flatten().collect();
+            }
             Settling { procedure, spot, lease }
         }));
+    }
+
+    /// What is published of a call that is over: the outcome for whoever asked, and the dead letter.
+    fn over(&self, name: &str, call: &Answerable, over: (State, u16, &Outcome)) -> Vec<Part> {
+        let Answerable { header, payload, trace, answering: Answering { asker, .. }, .. } = call;
+        // An outcome whose asker has gone is for nobody.
+        let outcome = record::outcome(header, over, asker);
+        let part = |publication, must| Part { publication, must, instead: Vec::new() };
+        let mut parts: Vec<Part> = outcome.map(|publication| part(publication, false)).into_iter().collect();
+        if over.0 == State::Dead && header.durable {
+            let topic = self.names.procedure(name);
+            let call = record::call_again(header, payload, trace.as_deref(), asker, topic);
+            let letter = record::dead_letter(call, self.names.dead(), name, header, over, wall_ms());
+            parts.push(part(letter, true));
+        }
+        parts
+    }
+
+    /// A call that goes on, as it is published again.
+    fn again(&self, name: &str, call: &Answerable) -> Part {
+        let Answerable { header, payload, trace, answering: Answering { asker, .. }, .. } = call;
+        let wait_ms = header.due_ms.saturating_sub(wall_ms());
+        let topic = if wait_ms > 0 { self.names.retry(name, step_ms(wait_ms)) } else { self.names.procedure(name) };
+        let publication = record::call_again(header, payload, trace.as_deref(), asker, topic);
+        let mut instead = Vec::new();
+        if header.at_most_once {
+            let text = "it may run once, and nobody knows whether it was published again";
+            let lost = Outcome::Failure(Failure::new(Code::Unknown, text).may_have_run());
+            instead = self.over(name, call, (State::Dead, header.started(0).saturating_sub(1), &lost));
+        }
+        Part { publication, must: true, instead }
     }
 
     /// An outcome that brokers take: a reply that is too large for them fails the call.
@@ -364,21 +414,24 @@ impl WorkerPump {
     }
 }
 
-/// Publishes; what must be is offered for as long as it takes, also past what only an operator can mend.
-async fn publish(publisher: &Arc<Publisher>, part: Part) {
-    let Part { mut publication, mut must, mut instead } = part;
+/// Publishes; what must be is offered for as long as it takes, also past what only an operator can mend. Gives back what
+/// is to be published instead.
+async fn publish(publisher: &Arc<Publisher>, part: Part) -> Vec<Part> {
+    let Part { publication, must, instead } = part;
+    let patience = if must { Patience::Endless } else { Patience::Homeless(HOMELESS) };
     loop {
-        let patience = if must { Patience::Endless } else { Patience::Homeless(HOMELESS) };
         let published = Arc::clone(publisher).insist(publication.clone(), patience).await;
-        let Err(Unpublished { error, .. }) = published else { return };
+        let Err(Unpublished { error, may_be_written }) = published else { return Vec::new() };
         let topic = &publication.topic;
         if !must {
-            return tracing::warn!(%error, topic, "nobody can be told of an outcome");
+            tracing::warn!(%error, topic, "nobody can be told of an outcome");
+            return Vec::new();
+        }
+        if publication.once && may_be_written {
+            tracing::error!(%error, topic, "nobody knows whether a call that may run once was published again");
+            return instead;
         }
         tracing::error!(%error, topic, "a call cannot be published again, or as a dead letter; it is tried again");
-        if let Some(outcome) = instead.take() {
-            (publication, must) = (outcome, false);
-        }
         tokio::time::sleep(PUBLISH_AGAIN).await;
     }
 }
