@@ -167,10 +167,12 @@ impl Offsets {
         }
     }
 
-    /// Makes a commit of this partition go out whether or not it has changed: whoever is fenced learns it by that.
-    pub(crate) fn commit_anyway(&mut self, spot: &Spot) {
-        if let Some(part) = self.part(spot) {
+    /// Makes all commits go out whether or not they have changed: whoever is fenced learns it by that, and what was
+    /// committed without waiting may not have got there.
+    pub(crate) fn commit_anyway(&mut self) {
+        for part in self.parts.values_mut() {
             part.committed = None;
+            part.leased_committed = None;
         }
     }
 }
@@ -247,7 +249,10 @@ mod tests {
         assert_eq!(committed(&mut offsets), [] as [i64; 0]);
         offsets.not_committed(commits.iter().map(|commit| &commit.place));
         assert_eq!(committed(&mut offsets), [0]);
-        offsets.commit_anyway(&spots[0]);
-        assert_eq!(committed(&mut offsets), [0]);
+        assert!(offsets.leased(&spots[0]));
+        assert_eq!(leased(&mut offsets), [1]);
+        assert_eq!((committed(&mut offsets), leased(&mut offsets)), (vec![], vec![]));
+        offsets.commit_anyway();
+        assert_eq!((committed(&mut offsets), leased(&mut offsets)), (vec![0], vec![1]));
     }
 }

@@ -120,7 +120,7 @@ impl Reader {
         lock(&self.offsets)
     }
 
-    /// Commits, and says whether it worked.
+    /// Commits everything, changed or not, and says whether it worked.
     pub(crate) async fn commit(&self) -> bool {
         let (told, committed) = oneshot::channel();
         self.commands.send(Command::Commit(Some(told))).is_ok() && committed.await.unwrap_or(false)
@@ -336,6 +336,9 @@ impl Thread {
                     did = true;
                 }
                 Ok(Command::Commit(Some(told))) => {
+                    // On this thread, otherwise a commit that nobody waits for could go out in between with what is
+                    // to be waited for.
+                    lock(&self.offsets).commit_anyway();
                     let committed = self.commit(CommitMode::Sync);
                     let (Ok(()) | Err(_)) = told.send(committed.is_ok());
                     did = true;

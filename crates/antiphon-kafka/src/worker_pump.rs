@@ -296,7 +296,6 @@ impl WorkerPump {
         let spot = &waiting.delivery.spot;
         let is_first = reader.offsets().leased(spot);
         if is_first || waiting.header.at_most_once {
-            reader.offsets().commit_anyway(spot);
             while reader.offsets().is_ours(spot) && !reader.commit().await {
                 tokio::time::sleep(COMMIT_AGAIN).await;
             }
@@ -311,9 +310,7 @@ impl WorkerPump {
             let ours = moving.iter().filter(|(waiting, _)| waiting.procedure == procedure);
             let spots: Vec<&Spot> = ours.map(|(waiting, _)| &waiting.delivery.spot).collect();
             for spot in &spots {
-                let mut offsets = reader.offsets();
-                offsets.leased(spot);
-                offsets.commit_anyway(spot);
+                reader.offsets().leased(spot);
             }
             let are_ours = || {
                 let offsets = reader.offsets();
