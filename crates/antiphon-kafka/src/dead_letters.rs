@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How many records are looked at for one question: the newest.
+/// How many records of a partition are looked at for one question: the newest.
 const LOOKED_AT_MAX: i64 = 10_000;
 /// How long the brokers may take to hand them over.
 const READING: Duration = Duration::from_secs(10);
@@ -34,32 +34,35 @@ pub(crate) struct DeadLetters {
 /// A dead letter that was read.
 struct Letter {
     status: CallStatus,
-    request: Request,
+    partition: i32,
+    /// The call, of the one that is wanted: thousands of them could be more than there is memory.
+    request: Option<Request>,
 }
 
 impl DeadLetters {
     async fn answer(&self, query: Query) -> Result<Answer, Failure> {
         Ok(match query {
             Query::Calls(filter) if filter.state == Some(State::Dead) => {
-                let letters = self.read().await?;
+                let letters = self.read(None).await?;
                 Answer::Calls(listed(letters.into_values().map(|letter| letter.status), &filter))
             }
             Query::Status(id) => {
-                let found = self.read().await?.remove(&id);
+                let found = self.read(None).await?.remove(&id);
                 // Nobody but the caller knows of a call that is no dead letter.
                 Answer::Status(found.map_or(Knowledge::TooOldToSay, |letter| Knowledge::Known(letter.status)))
             }
-            Query::Revive { dead, id } => match self.read().await?.remove(&dead) {
-                None => not_dead(dead),
-                Some(letter) => {
-                    self.revive(&letter, id).await?;
+            Query::Revive { dead, id } => match self.read(Some(dead)).await?.remove(&dead) {
+                Some(Letter { status, partition, request: Some(request) }) => {
+                    self.revive(&status, &request, id).await?;
+                    self.forget(dead, partition).await?;
                     Answer::Revived(id)
                 }
+                _ => not_dead(dead),
             },
-            Query::Purge(id) => match self.read().await?.remove(&id) {
+            Query::Purge(id) => match self.read(None).await?.remove(&id) {
                 None => not_dead(id),
-                Some(_) => {
-                    self.forget(id).await?;
+                Some(letter) => {
+                    self.forget(id, letter.partition).await?;
                     Answer::Purged
                 }
             },
@@ -67,20 +70,20 @@ impl DeadLetters {
         })
     }
 
-    /// All that are not gone.
-    async fn read(&self) -> Result<HashMap<CallId, Letter>, Failure> {
+    /// All that are not gone, with the call of the one that is wanted.
+    async fn read(&self, wanted: Option<CallId>) -> Result<HashMap<CallId, Letter>, Failure> {
         let topic = self.names.dead();
         self.topics.ensure(&[(topic.clone(), Purpose::Dead)]).await?;
         let (config, named) = (self.config.clone(), topic.clone());
-        let reading = tokio::task::spawn_blocking(move || read(&config, &named)).await;
+        let reading = tokio::task::spawn_blocking(move || read(&config, &named, wanted)).await;
         let read = reading.unwrap_or(Err(KafkaError::Canceled));
         read.map_err(|error| failure(&format!("reading the topic {topic:?}"), &error))
     }
 
-    /// Publishes a dead letter anew, then says that it is gone: a crash in between leaves both.
-    async fn revive(&self, letter: &Letter, id: CallId) -> Result<(), Failure> {
-        let Request { header, payload, trace, asker } = &letter.request;
-        let topic = self.names.procedure(&letter.status.procedure);
+    /// Publishes a dead letter anew. It is said to be gone only then: a crash in between leaves both.
+    async fn revive(&self, status: &CallStatus, request: &Request, id: CallId) -> Result<(), Failure> {
+        let Request { header, payload, trace, asker } = request;
+        let topic = self.names.procedure(&status.procedure);
         self.topics.ensure(&[(topic.clone(), Purpose::Calls)]).await?;
         let mut asker = asker.clone();
         asker.correlation = Some(id.to_bytes().to_vec());
@@ -90,13 +93,13 @@ impl DeadLetters {
             false => failure("publishing a dead letter anew; it is kept", &error),
             true => failure("publishing a dead letter anew; it may run all the same, and is listed still", &error)
                 .may_have_run(),
-        })?;
-        self.forget(letter.status.id).await
+        })
     }
 
-    async fn forget(&self, id: CallId) -> Result<(), Failure> {
-        let gone =
-            Arc::clone(&self.publisher).insist(record::gone(self.names.dead(), id), Patience::For(READING)).await;
+    /// In the partition where it is, which alone says what came later.
+    async fn forget(&self, id: CallId, partition: i32) -> Result<(), Failure> {
+        let gone = record::gone(self.names.dead(), partition, id);
+        let gone = Arc::clone(&self.publisher).insist(gone, Patience::For(READING)).await;
         gone.map_err(|unpublished| failure("forgetting a dead letter", &unpublished.error))
     }
 }
@@ -107,28 +110,51 @@ impl Inspect for DeadLetters {
     }
 }
 
-/// Reads the topic as far as it goes now.
-fn read(config: &ClientConfig, topic: &str) -> KafkaResult<HashMap<CallId, Letter>> {
+/// Reads the topic as far as it goes now. Letters are written to its first partition, but whoever made it may have given
+/// it more, and others may have written there.
+fn read(config: &ClientConfig, topic: &str, wanted: Option<CallId>) -> KafkaResult<HashMap<CallId, Letter>> {
     let mut config = config.clone();
     // It commits nothing, and joins nothing: the name is for the client's sake.
     config.set("group.id", "antiphon-inspector").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
     let consumer: BaseConsumer = config.create()?;
-    let (low, high) = consumer.fetch_watermarks(topic, 0, READING)?;
+    let start = Instant::now();
+    let metadata = consumer.fetch_metadata(Some(topic), READING)?;
+    let partitions = metadata.topics().first().map_or(&[][..], |topic| topic.partitions());
+    let mut letters = HashMap::new();
+    for partition in partitions {
+        letters.extend(read_partition(&consumer, topic, partition.id(), wanted, start)?);
+    }
+    Ok(letters)
+}
+
+/// Reads one of its partitions, until all took too long.
+fn read_partition(
+    consumer: &BaseConsumer,
+    topic: &str,
+    partition: i32,
+    wanted: Option<CallId>,
+    start: Instant,
+) -> KafkaResult<HashMap<CallId, Letter>> {
+    let (low, high) = consumer.fetch_watermarks(topic, partition, READING)?;
     let from = low.max(high - LOOKED_AT_MAX);
     let mut letters = HashMap::new();
     if from >= high {
         return Ok(letters);
     }
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Offset(from))?;
+    list.add_partition_offset(topic, partition, Offset::Offset(from))?;
     consumer.assign(&list)?;
-    let start = Instant::now();
     while start.elapsed() < READING {
         let record = match consumer.poll(Duration::from_millis(100)) {
             None => continue,
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(letters),
+            Some(Err(KafkaError::PartitionEOF(ended))) if ended == partition => return Ok(letters),
+            // Of the partition before.
+            Some(Err(KafkaError::PartitionEOF(_))) => continue,
             Some(record) => record?,
         };
+        if record.partition() != partition {
+            continue;
+        }
         let headers = record.headers().map(|headers| headers.detach());
         let body = record.payload().unwrap_or_default().to_vec();
         if let Some(gone) = read_gone(headers.as_ref()) {
@@ -138,7 +164,8 @@ fn read(config: &ClientConfig, topic: &str) -> KafkaResult<HashMap<CallId, Lette
             let (header, payload) = (&request.header, &request.payload);
             let died_ms = died_ms.unwrap_or_else(wall_ms);
             let status = DeadLetter { header, payload, procedure, died, died_ms, message }.status();
-            letters.insert(request.header.id, Letter { status, request });
+            let request = (wanted == Some(status.id)).then_some(request);
+            letters.insert(status.id, Letter { status, partition, request });
         }
         if record.offset() + 1 >= high {
             return Ok(letters);

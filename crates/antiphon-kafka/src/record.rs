@@ -194,7 +194,8 @@ pub(crate) fn dead_letter(
     if let Outcome::Failure(failure) = outcome {
         headers = with(headers, FAILURE, failure_text(&failure.message));
     }
-    Publication { topic, partition: None, headers, body: call.body, once: false }
+    // The first: a topic that somebody else has made may have more, and a question reads them one after the other.
+    Publication { topic, partition: Some(0), headers, body: call.body, once: false }
 }
 
 /// What is written on a dead letter.
@@ -211,14 +212,14 @@ pub(crate) fn read_dead_letter(headers: Option<&OwnedHeaders>) -> Written<'_> {
         procedure: text(headers, PROCEDURE).unwrap_or_default(),
         died: text(headers, DEAD).and_then(|text| OutcomeHeader::read(text).ok()),
         died_ms: text(headers, DIED).and_then(|text| text.parse().ok()),
-        message: text(headers, FAILURE).unwrap_or_default(),
+        message: failure_text(text(headers, FAILURE).unwrap_or_default()),
     }
 }
 
 /// What is written behind a dead letter that is revived or purged: a topic forgets nothing at once.
-pub(crate) fn gone(topic: String, id: CallId) -> Publication {
+pub(crate) fn gone(topic: String, partition: i32, id: CallId) -> Publication {
     let headers = with(OwnedHeaders::new(), GONE, id.to_bytes());
-    Publication { topic, partition: Some(0), headers, body: Bytes::new(), once: false }
+    Publication { topic, partition: Some(partition), headers, body: Bytes::new(), once: false }
 }
 
 /// Which dead letter is gone, if a record says so of one.
