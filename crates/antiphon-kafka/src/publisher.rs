@@ -216,7 +216,8 @@ impl Publisher {
             if over {
                 return Err(Unpublished { error, may_be_written });
             }
-            if homeless.is_some() {
+            // A partition that is not there does not come by making its topic.
+            if homeless.is_some() && error.rdkafka_error_code() != Some(RDKafkaErrorCode::UnknownPartition) {
                 self.topics.forget(&publication.topic);
                 // What comes of it, the next try tells.
                 drop(self.topics.like(&publication.topic).await);
