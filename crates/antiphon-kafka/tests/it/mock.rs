@@ -1,9 +1,14 @@
 //! What brokers answer when something is wrong, from the mock cluster of the client library: it speaks the protocol over
 //! sockets and fails as it is told. It makes no topics, so that everything here also works without the right to make them.
 
-use antiphon::{Antiphon, Failure, OpenError, Payload, RawProcedureOptions, Worker};
+use antiphon::{Antiphon, CallFilter, Failure, OpenError, Payload, RawProcedureOptions, State, Worker};
+use antiphon_broker::Broker;
+use antiphon_kafka::Kafka;
+use antiphon_protocol::{Answer, CallId, CallStatus, Query};
+use rdkafka::config::ClientConfig;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Wrong};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,17 +27,22 @@ impl Mock {
     fn start() -> Self {
         let cluster = MockCluster::new(1).unwrap();
         let retries = [1_000, 30_000, 600_000].map(|step| format!("{NAME}-retry-{step}"));
-        let others = [NAME.to_owned(), "antiphon.dead".to_owned(), "antiphon.callers".to_owned()];
+        let others = [NAME.to_owned(), "antiphon.callers".to_owned()];
         for topic in retries.iter().chain(&others) {
             cluster.create_topic(topic, 1, 1).unwrap();
         }
+        // As whoever runs the cluster may have made it.
+        cluster.create_topic("antiphon.dead", 3, 1).unwrap();
         Self { cluster }
     }
 
-    async fn connect(&self) -> Result<Antiphon, OpenError> {
+    fn url(&self) -> String {
         // Its fetches wait for all of the time, whatever comes.
-        let url = format!("kafka://{}?fetch_wait=10", self.cluster.bootstrap_servers());
-        Antiphon::builder(&url).driver(antiphon_kafka::driver()).connect().await
+        format!("kafka://{}?fetch_wait=10", self.cluster.bootstrap_servers())
+    }
+
+    async fn connect(&self) -> Result<Antiphon, OpenError> {
+        Antiphon::builder(&self.url()).driver(antiphon_kafka::driver()).connect().await
     }
 }
 
@@ -51,6 +61,94 @@ async fn calls(antiphon: &Antiphon, count: u32) {
     for (number, call) in (0..count).zip(antiphon.submit_all(calls).await) {
         assert_eq!(call.unwrap().await.unwrap(), Payload::json(number.to_string()));
     }
+}
+
+async fn dead(antiphon: &Antiphon) -> Vec<CallStatus> {
+    let filter = CallFilter { state: Some(State::Dead), ..CallFilter::default() };
+    antiphon.inspect().calls(filter).await.unwrap()
+}
+
+/// A call that waits in a retry topic when the brokers answer its next publication like this.
+async fn moved(antiphon: &Antiphon, mock: &Mock, wrong: Wrong) -> CallId {
+    let call = antiphon.call_raw(NAME, Payload::json("1")).at_most_once().delay(Duration::from_secs(2));
+    let id = call.detach().await.unwrap();
+    mock.cluster.request_errors(Api::Produce, &[wrong]);
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_at_most_once_call_of_which_nobody_knows_whether_it_was_published_is_not_published_again() {
+    let mock = Mock::start();
+    let (antiphon, runs) = (mock.connect().await.unwrap(), Arc::default());
+    let worker = echo(&antiphon, &runs).await;
+    calls(&antiphon, 1).await;
+    let id = moved(&antiphon, &mock, Wrong::RD_KAFKA_RESP_ERR_UNKNOWN).await;
+    let found = async {
+        loop {
+            if let Some(found) = dead(&antiphon).await.pop() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let found = tokio::time::timeout(LONG, found).await.expect("it becomes a dead letter");
+    assert_eq!((found.id, found.history[0].code), (id, antiphon::Code::Unknown));
+    // As long as it would have waited until it was published again, and run.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(runs.load(Ordering::SeqCst), 1, "the mock cluster did not write it");
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_at_most_once_call_that_brokers_refuse_was_not_written_and_is_published_later() {
+    let mock = Mock::start();
+    let (antiphon, runs) = (mock.connect().await.unwrap(), Arc::<AtomicU32>::default());
+    let worker = echo(&antiphon, &runs).await;
+    calls(&antiphon, 1).await;
+    moved(&antiphon, &mock, Wrong::RD_KAFKA_RESP_ERR_POLICY_VIOLATION).await;
+    let ran = async {
+        while runs.load(Ordering::SeqCst) < 2 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LONG, ran).await.expect("it runs");
+    assert_eq!(dead(&antiphon).await, []);
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_found_and_revived_in_whatever_partition_they_are() {
+    let mock = Mock::start();
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", mock.cluster.bootstrap_servers()).create().unwrap();
+    let ids = [0, 2].map(|partition: i32| {
+        let id = CallId::new(1_700_000_000_000, [u8::try_from(partition).unwrap(); 10]);
+        let header = format!("1;id={id};o=d");
+        let headers = OwnedHeaders::new()
+            .insert(Header { key: "antiphon-call", value: Some(&header) })
+            .insert(Header { key: "antiphon-procedure", value: Some(NAME) });
+        let record = BaseRecord::<[u8], [u8]>::to("antiphon.dead").partition(partition).payload(b"41");
+        producer.send(record.headers(headers)).unwrap();
+        id
+    });
+    tokio::task::block_in_place(|| producer.flush(LONG).unwrap());
+    let (antiphon, runs) = (mock.connect().await.unwrap(), Arc::<AtomicU32>::default());
+    let worker = echo(&antiphon, &runs).await;
+    let kafka = Kafka::open(&mock.url()).await.unwrap();
+    for (count, id) in (1..).zip(ids) {
+        assert_eq!(dead(&antiphon).await.len(), 3 - usize::try_from(count).unwrap());
+        let anew = CallId::new(1_700_000_000_001, [u8::try_from(count).unwrap(); 10]);
+        let answer = kafka.inspect().unwrap().ask(Query::Revive { dead: id, id: anew }).await.unwrap();
+        assert_eq!(answer, Answer::Revived(anew));
+        let ran = async {
+            while runs.load(Ordering::SeqCst) < count {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(LONG, ran).await.expect("it runs");
+    }
+    assert_eq!(dead(&antiphon).await, []);
+    worker.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
