@@ -1,7 +1,7 @@
 //! What brokers answer when something is wrong, from the mock cluster of the client library: it speaks the protocol over
 //! sockets and fails as it is told. It makes no topics, so that everything here also works without the right to make them.
 
-use antiphon::{Antiphon, CallFilter, Failure, OpenError, Payload, RawProcedureOptions, State, Worker};
+use antiphon::{Antiphon, CallBuilder, CallFilter, Failure, OpenError, Payload, RawProcedureOptions, State, Worker};
 use antiphon_broker::Broker;
 use antiphon_kafka::Kafka;
 use antiphon_protocol::{Answer, CallId, CallStatus, Query};
@@ -68,12 +68,9 @@ async fn dead(antiphon: &Antiphon) -> Vec<CallStatus> {
     antiphon.inspect().calls(filter).await.unwrap()
 }
 
-/// A call that waits in a retry topic when the brokers answer its next publication like this.
-async fn moved(antiphon: &Antiphon, mock: &Mock, wrong: Wrong) -> CallId {
-    let call = antiphon.call_raw(NAME, Payload::json("1")).at_most_once().delay(Duration::from_secs(2));
-    let id = call.detach().await.unwrap();
-    mock.cluster.request_errors(Api::Produce, &[wrong]);
-    id
+/// A call that waits in a retry topic before it runs once.
+fn later(antiphon: &Antiphon) -> CallBuilder<Payload, Payload, Failure> {
+    antiphon.call_raw(NAME, Payload::json("1")).at_most_once().delay(Duration::from_secs(2)).deadline_in(LONG)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +79,9 @@ async fn an_at_most_once_call_of_which_nobody_knows_whether_it_was_published_is_
     let (antiphon, runs) = (mock.connect().await.unwrap(), Arc::default());
     let worker = echo(&antiphon, &runs).await;
     calls(&antiphon, 1).await;
-    let id = moved(&antiphon, &mock, Wrong::RD_KAFKA_RESP_ERR_UNKNOWN).await;
+    let id = later(&antiphon).detach().await.unwrap();
+    // The answer to its move.
+    mock.cluster.request_errors(Api::Produce, &[Wrong::RD_KAFKA_RESP_ERR_UNKNOWN]);
     let found = async {
         loop {
             if let Some(found) = dead(&antiphon).await.pop() {
@@ -102,16 +101,14 @@ async fn an_at_most_once_call_of_which_nobody_knows_whether_it_was_published_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn an_at_most_once_call_that_brokers_refuse_was_not_written_and_is_published_later() {
     let mock = Mock::start();
-    let (antiphon, runs) = (mock.connect().await.unwrap(), Arc::<AtomicU32>::default());
+    let (antiphon, runs) = (mock.connect().await.unwrap(), Arc::default());
     let worker = echo(&antiphon, &runs).await;
     calls(&antiphon, 1).await;
-    moved(&antiphon, &mock, Wrong::RD_KAFKA_RESP_ERR_POLICY_VIOLATION).await;
-    let ran = async {
-        while runs.load(Ordering::SeqCst) < 2 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(LONG, ran).await.expect("it runs");
+    // Somebody waits for it, who could be told that nobody knows.
+    let call = later(&antiphon).submit().await.unwrap();
+    mock.cluster.request_errors(Api::Produce, &[Wrong::RD_KAFKA_RESP_ERR_POLICY_VIOLATION]);
+    assert_eq!(call.await.unwrap(), Payload::json("1"));
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
     assert_eq!(dead(&antiphon).await, []);
     worker.stop().await.unwrap();
 }
