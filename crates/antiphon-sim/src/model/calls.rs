@@ -264,7 +264,7 @@ impl Model {
             Start::Now | Start::In(0) => 0,
             // The driver adds one, for the part of a millisecond that its clock does not show.
             Start::In(ms) => now_ms + ms + 1,
-            Start::At(wall_ms) => (now_ms + wall_ms).saturating_sub(self.now.wall_ms).max(1),
+            Start::At(wall_ms) => (now_ms + wall_ms + 1).saturating_sub(self.now.wall_ms).max(1),
         };
         let due_ms = call.route.group.map_or(due_ms, |group| now_ms + group.unsealed_ms);
         let durable = call.route.durability != Some(Durability::Volatile);
