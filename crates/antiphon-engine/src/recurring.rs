@@ -8,6 +8,7 @@ use crate::planted::planted;
 use crate::record::{Record, name};
 use crate::replay::Replay;
 use crate::route_codec::{decode_route, encode_route};
+use crate::session::Leftover;
 use crate::tail::Ties;
 use crate::{Engine, Now};
 use alloc::borrow::Cow;
@@ -323,7 +324,8 @@ impl Engine {
 
     /// Of a schedule whose ticks cancel the call before, a crash may have left the newest call and cut off the end of that
     /// before it: no later tick would look at that any more. One that skips or queues makes a call only behind such an end.
-    pub(crate) fn cancel_overtaken(&mut self, effects: &mut impl Effects) {
+    /// It is left to the first turn, as replay decides nothing.
+    pub(crate) fn leave_overtaken(&mut self) {
         if !self.schedules.all.values().any(|kept| kept.it.overlap == Overlap::Cancel) {
             return;
         }
@@ -333,7 +335,7 @@ impl Engine {
             let cause = self.ties(index).and_then(|ties| ties.cause);
             let schedule = cause.and_then(|cause| self.schedules.all.get(&cause)).map(|kept| &kept.it);
             if schedule.is_some_and(|it| it.overlap == Overlap::Cancel && tick_ms < it.ticked.last_ms) {
-                self.cancel_index(index, effects);
+                self.leftovers.push_back(Leftover::Overtaken(index, call.generation));
             }
         }
     }

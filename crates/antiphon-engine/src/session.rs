@@ -27,6 +27,8 @@ pub(crate) enum Leftover {
     Lease(LeaseTag),
     /// An outcome to be delivered to an inbox that was opened again: index, generation, inbox.
     Deliver(u32, u32, u32),
+    /// A call that the next tick of its schedule was to cancel: index and generation.
+    Overtaken(u32, u32),
     /// A named inbox that was opened again: its place.
     Fill(u32),
 }
@@ -296,6 +298,11 @@ impl Engine {
                 Some(Leftover::Outcome(index, generation)) => {
                     if self.calls.live(index, generation).is_some_and(|call| call.has(OVERDUE)) {
                         self.forget_when_stopped(index, effects);
+                    }
+                }
+                Some(Leftover::Overtaken(index, generation)) => {
+                    if self.calls.live(index, generation).is_some() {
+                        self.cancel_index(index, effects);
                     }
                 }
                 Some(Leftover::Fill(place)) => self.fill_window(place, effects),

@@ -48,7 +48,7 @@ impl Replay {
             self.rest(index, effects, &mut live);
         }
         self.begin_epoch(effects);
-        self.engine.cancel_overtaken(effects);
+        self.engine.leave_overtaken();
         // Delayed calls that became due meanwhile join their lanes before any new call does.
         self.engine.start_due(u32::MAX, effects);
         self.engine

@@ -307,6 +307,7 @@ fn a_tick_cancels_the_call_before_it_also_when_a_crash_cut_that_off() {
     world.step_quietly("tick s newest");
     // Cut off: that the first call was cancelled, and the word of the tick.
     let mut world = world.after_crash(world.records() - 2);
+    world.run("at 40s");
     let (first, second) = (world.engine.explain(world.id("s@1")), world.engine.explain(world.id("s@2")));
     assert!(format!("{:?}", first.standing).starts_with("Stopping"), "{first:?}");
     assert!(format!("{:?}", second.standing).starts_with("Waiting"), "{second:?}");
@@ -331,6 +332,7 @@ fn two_calls_of_a_schedule_never_both_wait_or_run_wherever_a_crash_cuts_the_jour
             }
             for records in first..=world.records() {
                 let mut world = world.after_crash(records);
+                world.run("at 101s");
                 assert!(unsettled(&world) <= 1, "{overlap}{newest}, {records} records");
                 for at in [101, 120, 160] {
                     world.run(&format!("at {at}s\ntick s{newest}"));

@@ -194,15 +194,13 @@ impl World {
             replay.apply(Record::decode(kept.kind, kept.key, &kept.head).unwrap(), kept.handle, false);
         }
         let mut live = Vec::new();
-        let mut released = self.scribe.released.clone();
         self.engine = replay.finish(self.now, &mut self.scribe, |handle| live.push(handle));
         if self.scribe.forgets {
             // What was forgotten may come back as long as its records stand, and is let go again.
             self.scribe.released.retain(|handle| !live.contains(handle));
-            released.retain(|handle| !live.contains(handle));
         }
         for handle in live {
-            assert!(!released.contains(&handle), "nothing that was released is needed after a restart");
+            assert!(!self.scribe.released.contains(&handle), "nothing that was released is needed after a restart");
         }
         self.callers.clear();
         self.workers.clear();
