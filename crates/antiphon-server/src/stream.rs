@@ -1,6 +1,6 @@
 //! A connected socket of either kind, or a pipe.
 
-use antiphon_wire::Pipe;
+use antiphon_wire::{Carrier, Pipe};
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use std::io::{self, Read, Write};

@@ -200,15 +200,7 @@ impl Turn {
             self.accepted(Connection::new(Stream::Inside(pipe, bell), self.now));
         }
         for place in hall.rung() {
-            let Some(connection) = self.peers.connections.get_mut(place) else { continue };
-            connection.readable = true;
-            if !connection.queued {
-                connection.queued = true;
-                self.ready.push_back(place);
-            }
-            if !connection.outbound.is_empty() {
-                self.peers.touch(place);
-            }
+            stirred(place, true, true, &mut self.peers, &mut self.ready);
         }
     }
 
@@ -500,15 +492,21 @@ fn notice(event: &Event, peers: &mut Peers, ready: &mut VecDeque<usize>) {
     let Token(place) = event.token();
     let Some(connection) = peers.connections.get_mut(place) else { return };
     connection.hung_up |= event.is_read_closed();
-    let unsent = event.is_writable() && !connection.outbound.is_empty();
-    if event.is_readable() || event.is_read_closed() || event.is_error() {
+    let readable = event.is_readable() || event.is_read_closed() || event.is_error();
+    stirred(place, readable, event.is_writable(), peers, ready);
+}
+
+/// There may be something to read on a connection, or room for what it has to send.
+fn stirred(place: usize, readable: bool, writable: bool, peers: &mut Peers, ready: &mut VecDeque<usize>) {
+    let Some(connection) = peers.connections.get_mut(place) else { return };
+    if readable {
         connection.readable = true;
         if !connection.queued {
             connection.queued = true;
             ready.push_back(place);
         }
     }
-    if unsent {
+    if writable && !connection.outbound.is_empty() {
         peers.touch(place);
     }
 }

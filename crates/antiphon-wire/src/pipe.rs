@@ -1,6 +1,7 @@
 //! A connection within one process: two ways of bytes, without the operating system in between. For workers that have
 //! their broker on their own runtime.
 
+use crate::Carrier;
 use bytes::{Buf, BytesMut};
 use core::task::{Context, Poll, Waker};
 use std::fmt;
@@ -47,24 +48,30 @@ impl Way {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    fn write(&self, bytes: &[u8], waker: Option<&Waker>) -> Poll<io::Result<usize>> {
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state();
         if state.ended {
-            return Poll::Ready(Err(ErrorKind::BrokenPipe.into()));
+            return Err(ErrorKind::BrokenPipe.into());
         }
         let room = UNREAD_BYTES_MAX.saturating_sub(state.unread.len());
         if room == 0 && !bytes.is_empty() {
-            if let Some(waker) = waker {
-                keep(&mut state.writer, waker);
-            }
-            return Poll::Pending;
+            return Err(ErrorKind::WouldBlock.into());
         }
         let (fits, _) = bytes.split_at(room.min(bytes.len()));
         state.unread.extend_from_slice(fits);
         let reader = state.reader.clone();
         drop(state);
         reader.iter().for_each(Waker::wake_by_ref);
-        Poll::Ready(Ok(fits.len()))
+        Ok(fits.len())
+    }
+
+    fn poll_writable(&self, waker: &Waker) -> Poll<io::Result<()>> {
+        let mut state = self.state();
+        if state.ended || state.unread.len() < UNREAD_BYTES_MAX {
+            return Poll::Ready(Ok(()));
+        }
+        keep(&mut state.writer, waker);
+        Poll::Pending
     }
 
     fn read(&self, buffer: &mut [u8], waker: &Waker) -> Poll<io::Result<usize>> {
@@ -103,33 +110,20 @@ impl Pipe {
         let (one, other) = (Way::default(), Way::default());
         (Self { reads: one.clone(), writes: other.clone() }, Self { reads: other, writes: one })
     }
+}
 
-    /// Reads what is there; no bytes mean that the other end is gone. Whoever read last is woken by whatever is written
-    /// from then on, whether there was something to read or not.
-    ///
-    /// # Errors
-    /// None; in this a pipe is kinder than a socket.
-    pub fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+/// Whoever read last is woken by whatever is written from then on, whether there was something to read or not.
+impl Carrier for Pipe {
+    fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.reads.read(buffer, context.waker())
     }
 
-    /// Writes what fits, or has the task woken when something fits.
-    ///
-    /// # Errors
-    /// `BrokenPipe` when the other end is gone.
-    pub fn poll_write(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.writes.write(bytes, Some(context.waker()))
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.writes.write(bytes)
     }
 
-    /// Writes what fits now.
-    ///
-    /// # Errors
-    /// `BrokenPipe` when the other end is gone, `WouldBlock` when nothing fits.
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self.writes.write(bytes, None) {
-            Poll::Ready(written) => written,
-            Poll::Pending => Err(ErrorKind::WouldBlock.into()),
-        }
+    fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writes.poll_writable(context.waker())
     }
 }
 

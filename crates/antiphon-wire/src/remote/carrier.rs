@@ -27,4 +27,21 @@ pub trait Carrier: Send + Sync {
 
     /// Ready when something may fit, or has the task woken then.
     fn poll_writable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Writes what fits now, or has the task woken when something fits.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    fn poll_write(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match self.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.poll_writable(context) {
+                    Poll::Ready(Ok(())) => (),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                },
+                written => return Poll::Ready(written),
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! A line: one peer's connection, kept up over reconnects. Submitters share its state with the one task that does its
 //! I/O; what is said on it is the business of its [`Side`].
 
+use super::Address;
 use super::dial::{Destination, Dialled, dial};
 use super::session::Session;
 use super::socket::Writer;
@@ -111,6 +112,11 @@ impl<S: Side> Line<S> {
 
     pub(super) fn state(&self) -> MutexGuard<'_, State<S>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The broker is in this process.
+    pub(super) fn is_inside(&self) -> bool {
+        matches!(self.destination.address, Address::Inside(_))
     }
 
     pub(super) fn sink(&self) -> &dyn Sink {

@@ -254,7 +254,7 @@ impl<'a, S: Side> Session<'a, S> {
             if self.farewell {
                 return Err(Lost { reason: "closed".to_owned(), last: true });
             }
-            if self.reader.is_inside() {
+            if self.line.is_inside() {
                 // As silent as this thread is busy; its end shows by itself.
                 self.heard = Instant::now();
             }

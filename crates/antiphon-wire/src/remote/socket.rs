@@ -2,7 +2,6 @@
 
 use super::Address;
 use super::carrier::{Carrier, Connect};
-use crate::Pipe;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::io;
@@ -13,21 +12,18 @@ use tokio::net::{TcpStream, UnixStream, tcp, unix};
 pub(super) enum Reader {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
-    Inside(Arc<Pipe>),
     Carried(Arc<dyn Carrier>),
 }
 
 pub(super) enum Writer {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
-    Inside(Arc<Pipe>),
     Carried(Arc<dyn Carrier>),
 }
 
 pub(super) async fn connect(address: &Address, by: Option<&dyn Connect>) -> io::Result<(Reader, Writer)> {
     if let Some(by) = by {
-        let carrier = by.connect()?;
-        return Ok((Reader::Carried(Arc::clone(&carrier)), Writer::Carried(carrier)));
+        return Ok(carried(by.connect()?));
     }
     match address {
         Address::Tcp(host) => {
@@ -40,26 +36,21 @@ pub(super) async fn connect(address: &Address, by: Option<&dyn Connect>) -> io::
             let (reader, writer) = UnixStream::connect(path).await?.into_split();
             Ok((Reader::Unix(reader), Writer::Unix(writer)))
         }
-        Address::Inside(inside) => {
-            let pipe = Arc::new(inside.connect()?);
-            Ok((Reader::Inside(Arc::clone(&pipe)), Writer::Inside(pipe)))
-        }
+        Address::Inside(inside) => Ok(carried(Arc::new(inside.connect()?))),
     }
 }
 
-impl Reader {
-    /// The broker is in this process.
-    pub(super) const fn is_inside(&self) -> bool {
-        matches!(self, Self::Inside(_))
-    }
+fn carried(carrier: Arc<dyn Carrier>) -> (Reader, Writer) {
+    (Reader::Carried(Arc::clone(&carrier)), Writer::Carried(carrier))
+}
 
+impl Reader {
     /// Reads what is there; no bytes mean that the other side closed.
     pub(super) fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         let polled = match self {
             Self::Tcp(half) => Pin::new(half).poll_read(context, &mut buffer),
             Self::Unix(half) => Pin::new(half).poll_read(context, &mut buffer),
-            Self::Inside(pipe) => return pipe.poll_read(context, buffer.initialize_unfilled()),
             Self::Carried(carrier) => return carrier.poll_read(context, buffer.initialize_unfilled()),
         };
         polled.map_ok(|()| buffer.filled().len())
@@ -72,7 +63,6 @@ impl Writer {
         match self {
             Self::Tcp(half) => half.try_write(bytes),
             Self::Unix(half) => half.try_write(bytes),
-            Self::Inside(pipe) => pipe.try_write(bytes),
             Self::Carried(carrier) => carrier.try_write(bytes),
         }
     }
@@ -85,7 +75,6 @@ impl Writer {
                     let ready = match self {
                         Self::Tcp(half) => half.as_ref().poll_write_ready(context),
                         Self::Unix(half) => half.as_ref().poll_write_ready(context),
-                        Self::Inside(pipe) => return pipe.poll_write(context, bytes),
                         Self::Carried(carrier) => carrier.poll_writable(context),
                     };
                     match ready {
