@@ -26,6 +26,7 @@ mod planted;
 mod random;
 mod routes;
 mod run;
+mod seeds;
 mod shrink;
 mod swarm;
 mod wire;

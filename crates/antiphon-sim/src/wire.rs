@@ -11,6 +11,7 @@ pub use step::Step;
 use crate::clock::SimClock;
 use crate::disk::Disk;
 use crate::random::{Fingerprint, Random, blend};
+use crate::seeds::{TWICE, each_seed};
 use antiphon_embedded::{Commit, Driver, DriverOptions};
 use antiphon_protocol::CallId;
 use desk::Desk;
@@ -18,8 +19,8 @@ use people::{Asking, Reported, Serving};
 use pipe::{Link, Network, lock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use step::Weather;
@@ -34,8 +35,6 @@ const YIELDS: usize = 40;
 /// Rounds of "deliver everything, finish everything, wait" that the end may take.
 const ROUNDS_MAX: usize = 400;
 
-/// One seed in this many is run twice, to see that it is the same run both times.
-const TWICE: u64 = 20;
 /// Failing runs that are kept.
 const FAILED_MAX: usize = 5;
 
@@ -99,36 +98,26 @@ pub struct Wires {
 /// Runs seeds on this many threads; ends early when some have failed.
 #[must_use]
 pub fn wires(from: u64, count: u64, steps: u64, threads: usize) -> Wires {
-    let (next, all) = (AtomicU64::new(from), Mutex::new(Wires::default()));
-    let work = || {
-        loop {
-            let seed = next.fetch_add(1, Relaxed);
-            if seed >= from + count {
-                return;
-            }
-            let ran = wired(seed, steps);
-            let again = seed.is_multiple_of(TWICE).then(|| wired(seed, steps));
-            let mut all = lock(&all);
-            all.runs += 1;
-            all.steps += ran.trace.len() as u64;
-            for (what, count) in &ran.counts {
-                *all.counts.entry(what).or_default() += count;
-            }
-            if again.is_some_and(|again| again.fingerprint != ran.fingerprint) {
-                all.differed.push(seed);
-            }
-            if !ran.wrong.is_empty() {
-                all.failed.push(ran);
-                if all.failed.len() >= FAILED_MAX {
-                    next.store(from + count, Relaxed);
-                }
+    let all = Mutex::new(Wires::default());
+    each_seed(from, count, threads, |seed| {
+        let ran = wired(seed, steps);
+        let again = seed.is_multiple_of(TWICE).then(|| wired(seed, steps));
+        let mut all = lock(&all);
+        all.runs += 1;
+        all.steps += ran.trace.len() as u64;
+        for (what, count) in &ran.counts {
+            *all.counts.entry(what).or_default() += count;
+        }
+        if again.is_some_and(|again| again.fingerprint != ran.fingerprint) {
+            all.differed.push(seed);
+        }
+        if !ran.wrong.is_empty() {
+            all.failed.push(ran);
+            if all.failed.len() >= FAILED_MAX {
+                return ControlFlow::Break(());
             }
         }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(work);
-        }
+        ControlFlow::Continue(())
     });
     let mut wires = all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     wires.failed.sort_by_key(|ran| ran.seed);
