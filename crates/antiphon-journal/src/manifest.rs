@@ -153,15 +153,15 @@ impl Manifest {
         }
     }
 
-    /// Makes both copies this manifest, which was read from one of them, before anything is built on it. The copy it was
-    /// read from may stand in the page cache alone, and the other be older: so the other goes first, or else a crash
-    /// in the middle would leave only that one, and the journal as it was before.
+    /// Makes both copies this manifest, which was read from one of them, before anything is built on it: the one it was
+    /// read from may stand in the page cache alone. The other goes first, as it may be older or no copy at all: a write
+    /// that power ends can spoil what it was to replace, and must not meet the only good one.
     pub fn settle(&self, file: &dyn File) -> Result<(), (&'static str, io::Error)> {
         let copy = self.encode();
         let mut first = vec![0; copy.len()];
         let read = file.read_at(&mut first, 0).map_err(|error| ("read", error))?;
         let is_first = read == first.len() && first == copy;
-        let order = if is_first && !planted!("newer manifest overwritten first") { [1, 0] } else { [0, 1] };
+        let order = if is_first { [1, 0] } else { [0, 1] };
         for number in order {
             file.write_all_at(&copy, number * copy.len() as u64).map_err(|error| ("write", error))?;
             file.sync_data().map_err(|error| ("fsync", error))?;
@@ -202,6 +202,57 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    /// A file whose power goes at a write: it spoils what was to be replaced.
+    struct Spoiling {
+        bytes: Mutex<Vec<u8>>,
+        writes_left: AtomicU32,
+    }
+
+    impl File for Spoiling {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            let bytes = self.bytes.lock().unwrap();
+            buffer.copy_from_slice(&bytes[offset as usize..][..buffer.len()]);
+            Ok(buffer.len())
+        }
+
+        fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            let left = self.writes_left.load(Relaxed);
+            let mut all = self.bytes.lock().unwrap();
+            let place = &mut all[offset as usize..][..bytes.len()];
+            if left == 0 {
+                place.fill(0xFF);
+                return Err(io::Error::other("the power is gone"));
+            }
+            self.writes_left.store(left - 1, Relaxed);
+            place.copy_from_slice(bytes);
+            Ok(())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.bytes.lock().unwrap().len() as u64)
+        }
+    }
+
+    #[test]
+    fn power_that_goes_while_a_manifest_is_settled_leaves_a_good_copy() {
+        let mut newest = Manifest::new([7; 16]);
+        newest.sequence = 2;
+        let (good, none) = (newest.encode(), vec![0xFF; COPY_BYTES]);
+        for bytes in [[good.clone(), none.clone()].concat(), [none, good].concat()] {
+            for writes in 0..3 {
+                let file = Spoiling { bytes: Mutex::new(bytes.clone()), writes_left: AtomicU32::new(writes) };
+                assert_eq!(newest.settle(&file).is_ok(), writes == 2);
+                assert_eq!(Manifest::read(&file).unwrap(), newest, "after {writes} writes");
+            }
+        }
+    }
 
     proptest! {
         #[test]

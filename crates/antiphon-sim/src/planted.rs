@@ -38,7 +38,6 @@ pub const BUGS: &[&str] = &[
     "limit of calls ignored",
     "limit of lost leases ignored",
     "manifest not synced",
-    "newer manifest overwritten first",
     "no word left of forgotten calls",
     "one attempt too many",
     "one slot too many",
