@@ -11,6 +11,7 @@ mod options;
 mod peers;
 mod server;
 mod session;
+mod spin;
 mod stream;
 mod turn;
 

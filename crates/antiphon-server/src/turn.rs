@@ -9,6 +9,7 @@ use crate::listener::Listener;
 use crate::peers::Peers;
 use crate::server::{ServeError, WAKER};
 use crate::session::Session;
+use crate::spin::Spin;
 use crate::stream::Stream;
 use antiphon_embedded::{Commit, Driver};
 use antiphon_protocol::{Code, Failure};
@@ -44,6 +45,7 @@ pub(crate) struct Turn {
     events: Events,
     listeners: Vec<Listener>,
     options: ServerOptions,
+    spin: Spin,
     pub(crate) handle: ServerHandle,
     peers: Peers,
     /// Connections that may have something to read, first come first read.
@@ -84,6 +86,7 @@ impl Turn {
             poll,
             events: Events::with_capacity(EVENTS),
             listeners,
+            spin: Spin::new(options.spin),
             options,
             handle,
             peers: Peers::default(),
@@ -161,15 +164,22 @@ impl Turn {
         if !self.is_idle() {
             return self.poll(Some(Duration::ZERO));
         }
-        let spun = Instant::now();
-        while !self.options.spin.is_zero() && spun.elapsed() < self.options.spin {
+        let (began, patience) = (Instant::now(), self.spin.patience());
+        self.now = began;
+        // What is due needs no more precision than that. Who wants in is due at once.
+        while self.now - began < patience && self.is_idle() && !self.is_due() {
             self.poll(Some(Duration::ZERO))?;
-            if !self.is_idle() {
-                return Ok(());
-            }
         }
-        let now = Instant::now();
-        self.poll(self.due().map(|due| due.saturating_duration_since(now)))
+        if self.is_idle() {
+            let now = self.now;
+            self.poll(self.due().map(|due| due.saturating_duration_since(now)))?;
+        }
+        self.spin.waited(self.now - began);
+        Ok(())
+    }
+
+    fn is_due(&self) -> bool {
+        self.due().is_some_and(|due| due <= self.now)
     }
 
     pub(crate) fn poll(&mut self, timeout: Option<Duration>) -> Result<(), ServeError> {

@@ -60,7 +60,7 @@ fn the_page_lists_every_limit_with_its_value() {
         let [name, value, unit, why] = cells[..] else { panic!("not four cells: {row}") };
         assert!(why.len() > 10, "{name} does not say why");
         assert!(!name.to_lowercase().contains("bytes") || unit == "bytes", "{name} has the unit {unit}");
-        let text = if ["ns", "ms", "s"].contains(&unit) { format!("{value}{unit}") } else { value.to_owned() };
+        let text = if ["ns", "µs", "ms", "s"].contains(&unit) { format!("{value}{unit}") } else { value.to_owned() };
         let twice = documented.insert(name.trim_matches('`').to_owned(), text);
         assert!(twice.is_none(), "{name} is listed twice");
     }
