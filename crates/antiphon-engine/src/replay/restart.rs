@@ -19,14 +19,14 @@ impl Replay {
         self.engine.now.wall_ms = self.engine.now.wall_ms.max(now.wall_ms);
         self.fill_lanes();
         self.engine.begin_rules();
-        let mut settled = Vec::new();
+        let (mut settled, mut overdue) = (Vec::new(), Vec::new());
         for index in 0..self.engine.calls.end() {
             let Some(call) = self.engine.calls.slot(index) else { continue };
             live(call.handle);
             if call.state.is_settled() {
                 settled.push((call.at_ms, index));
             } else {
-                self.resume(index);
+                overdue.extend(self.resume(index).map(|due_ms| (due_ms, index)));
             }
         }
         // Behind what was recovered: these records are new, and count as live by themselves.
@@ -49,7 +49,13 @@ impl Replay {
         }
         self.begin_epoch(effects);
         self.engine.leave_overtaken();
-        // Delayed calls that became due meanwhile join their lanes before any new call does.
+        // Delayed calls that became due meanwhile join their lanes before any new call does, in the order in which they
+        // became due: by the wall clock, as the monotonic one began only now.
+        overdue.sort_unstable();
+        for (_, index) in overdue {
+            self.engine.join_lane_late(index, effects);
+            self.engine.become_ready(index);
+        }
         self.engine.start_due(u32::MAX, effects);
         self.engine
     }
@@ -78,8 +84,9 @@ impl Replay {
         }
     }
 
-    /// A call that is not settled goes back where it waited or ran.
-    fn resume(&mut self, index: u32) {
+    /// A call that is not settled goes back where it waited or ran. Says when it was due, by the wall clock, if that has
+    /// passed and it has yet to join its lane.
+    fn resume(&mut self, index: u32) -> Option<u64> {
         let engine = &mut self.engine;
         engine.hold_callbacks(index);
         engine.hold_event(index, 1);
@@ -106,10 +113,10 @@ impl Replay {
             engine.monotonic_of(at_ms)
         };
         let now_ms = engine.now.monotonic_ms;
+        let overdue = late && held.is_none() && due_ms <= now_ms && !engine.is_group(index);
         let call = engine.calls.get_mut(index);
         call.deadline_ms = deadline_ms;
         if held.is_none() {
-            // What became due meanwhile joins its lane in the order in which it did.
             call.state = if due_ms > now_ms || late { State::Scheduled } else { State::Ready };
             call.at_ms = if late { due_ms } else { due_ms.max(now_ms) };
         } else {
@@ -126,6 +133,7 @@ impl Replay {
             None => engine.line_up(index),
             Some(held) => engine.hold_over(index, held),
         }
+        overdue.then_some(at_ms)
     }
 
     /// A settled call goes back among those that are kept.

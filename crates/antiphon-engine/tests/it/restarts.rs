@@ -285,6 +285,16 @@ fn a_delayed_call_that_has_joined_its_lane_stays_ready_when_the_clock_is_set_bac
 }
 
 #[test]
+fn delayed_calls_that_became_due_while_the_broker_was_down_join_their_lane_in_that_order() {
+    let mut world = World::new(Limits::new(true));
+    world.run("caller c\nsubmit a order=k delay=20s\nsubmit b order=k delay=10s");
+    world.now.wall_ms += 30_000;
+    world.run("restart\nworker w\nok b\nok a");
+    let started: Vec<&str> = world.granted.iter().map(|(call, _, _)| call.as_str()).collect();
+    assert_eq!(started, ["b", "a"], "b was due first, though both were due before this process began");
+}
+
+#[test]
 fn a_call_of_a_schedule_is_its_last_also_when_a_crash_cut_off_the_word_of_its_tick() {
     let mut world = World::new(Limits::new(true));
     world.run("caller c\nschedule s every=20s overlap=cancel\nat 20s\ntick s");

@@ -171,6 +171,9 @@ impl Model {
             if let Some(known) = self.calls.get_mut(&group) {
                 if it.sealed && !settled {
                     known.phase = Phase::Scheduled(u64::MAX);
+                    // It was not only recovered as a group that may expire.
+                    known.marks.clear();
+                    known.mark();
                 }
                 known.group = Some(it);
             }

@@ -36,9 +36,11 @@ impl Model {
         self.now = engine.time();
         self.full = false;
         self.dig_up(engine);
+        self.order += 1;
+        let order = self.order;
         let ids: Vec<CallId> = self.calls.keys().copied().collect();
         for id in ids {
-            self.recover_one(engine, audit, id);
+            self.recover_one(engine, audit, id, order);
         }
         self.rebuild_keys();
         self.regroup(engine);
@@ -63,7 +65,7 @@ impl Model {
         }
     }
 
-    fn recover_one(&mut self, engine: &Engine, audit: &Audit, id: CallId) {
+    fn recover_one(&mut self, engine: &Engine, audit: &Audit, id: CallId, order: u64) {
         let Some(known) = self.calls.get(&id) else { return };
         let status = match engine.knowledge(id) {
             Knowledge::Known(status) => status,
@@ -80,6 +82,10 @@ impl Model {
                 return;
             }
         };
+        let due_ms = match known.phase {
+            Phase::Scheduled(due_ms) if status.state == State::Ready => Some(due_ms.saturating_add(known.offsets.0)),
+            _ => None,
+        };
         let unsealed = known.group.is_some() && status.state == State::Expired && has_passed(known, self.now.wall_ms);
         if let Some(wrong) = cannot_be(known, &status).filter(|_| !unsealed) {
             self.blame(format!("after recovery call {id} is {}, {} attempts: {wrong}", status.state, status.attempts));
@@ -88,6 +94,11 @@ impl Model {
             self.blame(wrong);
         }
         self.adopt(id, &status, audit);
+        if let Some(due_ms) = due_ms {
+            // Delayed calls that became due while the broker was down join their lanes when it starts, in the order in
+            // which they became due.
+            self.join_lane(id, (order, due_ms));
+        }
     }
 
     /// Takes over what was recovered: nothing newer exists any more.
@@ -233,7 +244,32 @@ fn cannot_be(known: &Known, status: &CallStatus) -> Option<String> {
     None
 }
 
-/// Whether the time of a group that was not sealed is over.
+/// Whether a group may not have been sealed when the broker went down, and its time is over. That it was sealed since
+/// counts only when somebody was told.
 fn has_passed(known: &Known, wall_ms: u64) -> bool {
-    matches!(known.phase, Phase::Scheduled(due_ms) if due_ms.saturating_add(known.offsets.0) <= wall_ms)
+    let possible = known.marks.get(known.floor.unwrap_or(0)..).unwrap_or_default();
+    let over = |due_ms: u64| due_ms.saturating_add(known.offsets.0) <= wall_ms;
+    possible.iter().any(|mark| matches!(mark.phase, Phase::Scheduled(due_ms) if over(due_ms)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use antiphon_protocol::{Name, Route};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_group_expires_over_a_restart_unless_somebody_was_told_that_it_is_sealed() {
+        let route = Arc::new(Route::new(Name::from_static("group")));
+        let mut known = Known::new(CallId::new(1, [1; 10]), route, true, 1_000);
+        known.phase = Phase::Scheduled(500);
+        let unsealed = known.mark();
+        known.phase = Phase::Settled(State::Succeeded);
+        let settled = known.mark();
+        known.told(unsealed);
+        assert!(!has_passed(&known, 1_499));
+        assert!(has_passed(&known, 1_500), "the seal may be lost");
+        known.told(settled);
+        assert!(!has_passed(&known, 1_500), "the seal was told of");
+    }
 }
