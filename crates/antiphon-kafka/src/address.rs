@@ -37,7 +37,12 @@ impl Address {
         let rest = url.strip_prefix(SCHEME).ok_or_else(|| malformed(url, "it begins with kafka://"))?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let place = place.trim_end_matches('/');
-        if place.is_empty() || place.contains('/') || place.contains('@') {
+        if let Some((_, place)) = place.rsplit_once('@') {
+            // The URL is not repeated: it holds a password.
+            let text = format!("a user for Kafka at {place}: there is no SASL and no TLS, leave it out of the URL");
+            return Err(OpenError::Refused(Failure::new(Code::Unimplemented, text)));
+        }
+        if place.is_empty() || place.contains('/') {
             return Err(malformed(url, "it is kafka://HOST:PORT, several between commas, and parameters"));
         }
         let with_port = |host: &str| if host.contains(':') { host.to_owned() } else { format!("{host}:9092") };
@@ -110,5 +115,11 @@ mod tests {
             let error = Address::parse(url).expect_err(url).to_string();
             assert!(error.contains(part) && error.contains(url), "{error}");
         }
+    }
+
+    #[test]
+    fn a_user_is_refused_and_the_password_is_not_repeated() {
+        let error = Address::parse("kafka://me:secret@host:9092").expect_err("there is no SASL").to_string();
+        assert!(error.contains("no SASL") && error.contains("host:9092") && !error.contains("secret"), "{error}");
     }
 }

@@ -13,6 +13,7 @@ use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Wrong};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Longer than anything here takes, however loaded the machine is.
 const LONG: Duration = Duration::from_secs(60);
@@ -148,23 +149,48 @@ async fn dead_letters_are_found_and_revived_in_whatever_partition_they_are() {
     worker.stop().await.unwrap();
 }
 
+/// One record at a time: without a transaction the mock cluster looks at no sequence number, which Kafka does. Where it has
+/// refused one request and takes the one that was sent behind it, the client library concludes that the first was written,
+/// too, and says so of records that are not there.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "one run in nine left a call without an outcome for a minute: mock cluster or adapter, not known"]
 async fn what_brokers_refuse_for_a_while_is_published_all_the_same() {
-    let mock = Mock::start();
-    let (antiphon, runs) = (mock.connect().await.unwrap(), Arc::default());
-    let worker = echo(&antiphon, &runs).await;
-    calls(&antiphon, 1).await;
-    let wrong = [
+    const WRONG: [Wrong; 5] = [
         Wrong::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
         Wrong::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
         Wrong::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
         Wrong::RD_KAFKA_RESP_ERR__TRANSPORT,
         Wrong::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND,
     ];
-    mock.cluster.request_errors(Api::Produce, &wrong);
+    let mock = Mock::start();
+    let (antiphon, runs) = (mock.connect().await.unwrap(), Arc::<AtomicU32>::default());
+    let free = Arc::new(Semaphore::new(2));
+    let (ran, wait) = (Arc::clone(&runs), Arc::clone(&free));
+    let run = move |_, payload: Payload| {
+        ran.fetch_add(1, Ordering::SeqCst);
+        let wait = Arc::clone(&wait);
+        async move {
+            wait.acquire().await.expect("it is not closed").forget();
+            Ok::<_, Failure>(payload)
+        }
+    };
+    let worker = antiphon.worker().slots(4).procedure(NAME, RawProcedureOptions::default(), run).start().await.unwrap();
+    calls(&antiphon, 1).await;
+    // What fails is the second call itself, and the outcome of the third.
+    mock.cluster.request_errors(Api::Produce, &WRONG);
+    calls(&antiphon, 1).await;
+    let third = antiphon.call_raw(NAME, Payload::json("3")).deadline_in(LONG).send();
+    let runs_three = async {
+        while runs.load(Ordering::SeqCst) < 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(LONG, runs_three).await.expect("it runs");
+    mock.cluster.request_errors(Api::Produce, &WRONG);
+    free.add_permits(11);
+    assert_eq!(third.await.unwrap(), Payload::json("3"));
+    // Nothing is left to fail.
     calls(&antiphon, 10).await;
-    assert_eq!(runs.load(Ordering::SeqCst), 11, "each ran once");
+    assert_eq!(runs.load(Ordering::SeqCst), 13, "each ran once");
     worker.stop().await.unwrap();
 }
 
