@@ -1,5 +1,5 @@
-//! A broker beside the client library it is built on, used by hand for the same RPC: the same server, the same run,
-//! alternating. Whoever has a broker brings both; see the examples `beside_*` of its adapter.
+//! A broker beside the client library it is built on, used by hand for the same RPC: the same server, the same run, in
+//! turns. Whoever has a broker brings both; see the examples `beside_*` of its adapter.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,88 +7,122 @@ use std::time::{Duration, Instant};
 /// What goes wrong beside it.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// The line above the rows of [`compare`].
-pub const HEAD: &str =
-    "in flight | by hand: calls/s  p50 µs  p99 µs | antiphon: calls/s  p50 µs  p99 µs | throughput  p50 latency";
+/// How long a round calls before it is measured.
+const WARM_UP: Duration = Duration::from_millis(700);
 
-/// What one run found.
+/// One of the two, opened for one round: an idle one would go on asking the server while the other is measured.
+pub trait Side: Send + Sync + 'static {
+    /// Calls once, and checks the answer.
+    fn call(&self) -> impl Future<Output = ()> + Send;
+
+    /// Gives back everything that it holds.
+    fn close(&self) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// What one round of one side found.
+#[derive(Clone, Copy)]
 struct Found {
     per_second: f64,
-    /// How long each call took in microseconds, shortest first.
-    taken_us: Vec<u128>,
+    p50_us: f64,
+    p99_us: f64,
 }
 
-impl Found {
-    fn at(&self, percent: usize) -> u128 {
-        let place = self.taken_us.len().saturating_sub(1) * percent / 100;
-        self.taken_us.get(place).copied().unwrap_or(0)
-    }
-}
-
-/// Runs `call` in so many loops at a time and counts what is answered within `length`, after a quarter of it.
-async fn load<F: Future<Output = ()> + Send + 'static>(
-    in_flight: usize,
-    length: Duration,
-    call: &Arc<impl Fn() -> F + Send + Sync + 'static>,
-) -> Result<Found, Error> {
-    let warm = Instant::now() + length / 4;
+/// Runs calls in so many loops at a time; what is answered within `length` counts, after a warm-up.
+async fn load<S: Side>(in_flight: usize, length: Duration, side: &Arc<S>) -> Result<Found, Error> {
+    let warm = Instant::now() + WARM_UP;
     let end = warm + length;
-    let one = |call: Arc<_>| async move {
-        let call: Arc<dyn Fn() -> F + Send + Sync> = call;
-        let mut taken = Vec::new();
+    let one = |side: Arc<S>| async move {
+        let mut taken_us = Vec::new();
         while Instant::now() < end {
             let start = Instant::now();
-            call().await;
-            if start >= warm && Instant::now() <= end {
-                taken.push(start.elapsed().as_micros());
+            side.call().await;
+            let now = Instant::now();
+            if now >= warm && now < end {
+                taken_us.push((now - start).as_secs_f64() * 1e6);
             }
         }
-        taken
+        taken_us
     };
-    let loops: Vec<_> = (0..in_flight).map(|_| tokio::spawn(one(Arc::clone(call) as Arc<_>))).collect();
+    let loops: Vec<_> = (0..in_flight).map(|_| tokio::spawn(one(Arc::clone(side)))).collect();
     let mut taken_us = Vec::new();
     for looping in loops {
         taken_us.extend(looping.await?);
     }
-    taken_us.sort_unstable();
-    Ok(Found { per_second: taken_us.len() as f64 / length.as_secs_f64(), taken_us })
+    let per_second = taken_us.len() as f64 / length.as_secs_f64();
+    Ok(Found { per_second, p50_us: at(&mut taken_us, 50), p99_us: at(&mut taken_us, 99) })
 }
 
-/// Runs both with so many calls in flight, in turns and so often, and says in a row what the middle ones found.
+fn at(values: &mut [f64], percent: usize) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) * percent / 100).copied().unwrap_or(f64::NAN)
+}
+
+async fn round<S: Side>(in_flight: usize, length: Duration, side: Arc<S>) -> Result<Found, Error> {
+    let found = load(in_flight, length, &side).await;
+    side.close().await?;
+    found
+}
+
+/// Runs both with so many calls in flight, in turns, each opened anew for each round, and prints what every round found
+/// and the medians. Which of them begins changes from round to round.
 ///
 /// # Errors
-/// When a call panics.
-pub async fn compare<H, O>(
+/// When one of them cannot be opened or closed, or a call panics.
+pub async fn compare<H: Side, O: Side>(
     in_flight: usize,
     length: Duration,
     rounds: u64,
-    by_hand: impl Fn() -> H + Send + Sync + 'static,
-    ours: impl Fn() -> O + Send + Sync + 'static,
-) -> Result<String, Error>
-where
-    H: Future<Output = ()> + Send + 'static,
-    O: Future<Output = ()> + Send + 'static,
-{
-    let (by_hand, ours) = (Arc::new(by_hand), Arc::new(ours));
+    by_hand: impl AsyncFn(u64) -> Result<H, Error>,
+    ours: impl AsyncFn(u64) -> Result<O, Error>,
+) -> Result<(), Error> {
     let (mut hands, mut own) = (Vec::new(), Vec::new());
-    for _ in 0..rounds.max(1) {
-        hands.push(load(in_flight, length, &by_hand).await?);
-        own.push(load(in_flight, length, &ours).await?);
+    println!(
+        "{in_flight} in flight      by hand: calls/s  p50 µs  p99 µs | antiphon: calls/s  p50 µs  p99 µs | throughput  p50 latency"
+    );
+    for number in 0..rounds.max(1) {
+        let hand = async || round(in_flight, length, Arc::new(by_hand(number).await?)).await;
+        let our = async || round(in_flight, length, Arc::new(ours(number).await?)).await;
+        let (hand, our) = if number % 2 == 0 {
+            let hand = hand().await?;
+            (hand, our().await?)
+        } else {
+            let our = our().await?;
+            (hand().await?, our)
+        };
+        row(&format!("round {}", number + 1), hand, our);
+        hands.push(hand);
+        own.push(our);
     }
-    let middle = |mut found: Vec<Found>| {
-        found.sort_by(|one, other| one.per_second.total_cmp(&other.per_second));
-        found.remove(found.len() / 2)
+    row("median", middle(&hands), middle(&own));
+    let ratios = |of: fn(&Found) -> f64| {
+        let mut ratios: Vec<f64> = hands.iter().zip(&own).map(|(hand, our)| of(our) / of(hand)).collect();
+        format!("{:.2}× ({:.2} to {:.2})", at(&mut ratios, 50), at(&mut ratios, 0), at(&mut ratios, 100))
     };
-    let (hand, ours) = (middle(hands), middle(own));
-    Ok(format!(
-        "{in_flight:>9} | {:>17.0} {:>7} {:>7} | {:>18.0} {:>7} {:>7} | {:>9.2}× {:>11.2}×",
+    let (throughput, latency) = (ratios(|found| found.per_second), ratios(|found| found.p50_us));
+    println!("of each round: throughput {throughput}, p50 latency {latency}");
+    Ok(())
+}
+
+/// The middle of each thing that rounds found.
+fn middle(rounds: &[Found]) -> Found {
+    let of = |of: fn(&Found) -> f64| at(&mut rounds.iter().map(of).collect::<Vec<_>>(), 50);
+    Found {
+        per_second: of(|found| found.per_second),
+        p50_us: of(|found| found.p50_us),
+        p99_us: of(|found| found.p99_us),
+    }
+}
+
+fn row(what: &str, hand: Found, our: Found) {
+    println!(
+        "{what:>12} | {:>17.0} {:>7.0} {:>7.0} | {:>18.0} {:>7.0} {:>7.0} | {:>9.2}× {:>11.2}×",
         hand.per_second,
-        hand.at(50),
-        hand.at(99),
-        ours.per_second,
-        ours.at(50),
-        ours.at(99),
-        ours.per_second / hand.per_second,
-        ours.at(50) as f64 / hand.at(50).max(1) as f64,
-    ))
+        hand.p50_us,
+        hand.p99_us,
+        our.per_second,
+        our.p50_us,
+        our.p99_us,
+        our.per_second / hand.per_second,
+        our.p50_us / hand.p50_us,
+    );
 }

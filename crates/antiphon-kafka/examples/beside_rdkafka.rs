@@ -1,13 +1,14 @@
 //! Antiphon beside rdkafka used by hand for the same RPC: an idempotent producer with `acks=all` on both sides, the answer
-//! confirmed before the offset of its request is committed. The same server, the same run, alternating.
+//! confirmed before the offset of its request is committed. The same server, the same run, in turns,
+//! with new clients and topics for each round.
 //!
 //! ```sh
-//! cargo run --release -p antiphon-kafka --example beside_rdkafka [kafka://host] [seconds] [rounds]
+//! cargo run --release -p antiphon-kafka --example beside_rdkafka [kafka://host] [seconds] [rounds] [in flight]
 //! ```
 //! Without a URL it starts a node of its own. Caller and worker are in one process, with clients of their own.
 
-use antiphon::{Antiphon, Failure, Payload, RawProcedureOptions};
-use antiphon_conformance::beside::{self, Error};
+use antiphon::{Antiphon, Failure, Payload, RawProcedureOptions, Worker};
+use antiphon_conformance::beside::{self, Error, Side};
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -19,12 +20,12 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use xtask::services::kafka::Node;
 
-const REQUESTS: &str = "by-hand.requests";
-const REPLIES: &str = "by-hand.replies";
+const PAYLOAD: &[u8] = br#"{"num":30}"#;
 const CORRELATION: &str = "kafka_correlationId";
 /// As the adapter's topics.
 const PARTITIONS: i32 = 8;
@@ -62,12 +63,21 @@ impl ProducerContext for Confirming {
     }
 }
 
+/// The topics of a round.
+#[derive(Clone)]
+struct Names {
+    requests: String,
+    replies: String,
+}
+
 /// The RPC by hand: what a careful program does with rdkafka.
 struct ByHand {
     producer: ThreadedProducer<Confirming>,
     waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<Vec<u8>>>>>,
     next: AtomicU64,
+    names: Names,
     ended: Arc<AtomicBool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 fn config(servers: &str) -> ClientConfig {
@@ -95,9 +105,9 @@ fn correlation(message: &impl Message) -> Option<Vec<u8>> {
 }
 
 /// Reads requests, answers them, and commits what is answered ten times a second.
-fn work(servers: &str, ended: &AtomicBool) -> Result<(), Error> {
-    let (reader, producer) = (consumer(servers, "by-hand")?, producer(servers)?);
-    reader.subscribe(&[REQUESTS])?;
+fn work(servers: &str, names: &Names, ended: &AtomicBool) -> Result<(), Error> {
+    let (reader, producer) = (consumer(servers, &names.requests)?, producer(servers)?);
+    reader.subscribe(&[&names.requests])?;
     let open: Open = Arc::default();
     let mut committed = Instant::now();
     while !ended.load(Ordering::Relaxed) {
@@ -106,7 +116,7 @@ fn work(servers: &str, ended: &AtomicBool) -> Result<(), Error> {
             let mut list = TopicPartitionList::new();
             for (partition, (open, next)) in &*open.lock().expect("nobody panics with it") {
                 let offset = Offset::Offset(open.first().copied().unwrap_or(*next));
-                list.add_partition_offset(REQUESTS, *partition, offset)?;
+                list.add_partition_offset(&names.requests, *partition, offset)?;
             }
             if list.count() > 0 {
                 reader.commit(&list, CommitMode::Async)?;
@@ -124,28 +134,30 @@ fn work(servers: &str, ended: &AtomicBool) -> Result<(), Error> {
         let headers = OwnedHeaders::new().insert(Header { key: CORRELATION, value: Some(&id) });
         let confirmed = Box::new(Confirmed::Answered(Arc::clone(&open), partition, offset));
         let body = request.payload().unwrap_or_default();
-        let reply = BaseRecord::<[u8], [u8], _>::with_opaque_to(REPLIES, confirmed);
+        let reply = BaseRecord::<[u8], [u8], _>::with_opaque_to(&names.replies, confirmed);
         producer.send(reply.partition(0).payload(body).headers(headers)).map_err(|(error, _)| error)?;
     }
     Ok(())
 }
 
 impl ByHand {
-    async fn start(servers: &str) -> Result<Self, Error> {
+    async fn start(servers: &str, name: &str) -> Result<Self, Error> {
+        let names = Names { requests: format!("by-hand.requests-{name}"), replies: format!("by-hand.replies-{name}") };
         let admin: AdminClient<DefaultClientContext> = config(servers).create()?;
-        let topic = |name, partitions| NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
-        admin.create_topics(&[topic(REQUESTS, PARTITIONS), topic(REPLIES, 1)], &AdminOptions::new()).await?;
+        let requests = NewTopic::new(&names.requests, PARTITIONS, TopicReplication::Fixed(-1));
+        let replies = NewTopic::new(&names.replies, 1, TopicReplication::Fixed(-1));
+        admin.create_topics(&[requests, replies], &AdminOptions::new()).await?;
         let ended = Arc::new(AtomicBool::new(false));
-        let (working, end) = (servers.to_owned(), Arc::clone(&ended));
-        std::thread::spawn(move || work(&working, &end).expect("the worker goes on"));
-        let reader = consumer(servers, "by-hand-replies")?;
-        let (_, high) = reader.fetch_watermarks(REPLIES, 0, Duration::from_secs(10))?;
+        let (working, of, end) = (servers.to_owned(), names.clone(), Arc::clone(&ended));
+        let worker = std::thread::spawn(move || work(&working, &of, &end).expect("the worker goes on"));
+        let reader = consumer(servers, &names.replies)?;
+        let (_, high) = reader.fetch_watermarks(&names.replies, 0, Duration::from_secs(10))?;
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(REPLIES, 0, Offset::Offset(high))?;
+        list.add_partition_offset(&names.replies, 0, Offset::Offset(high))?;
         reader.assign(&list)?;
         let waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<Vec<u8>>>>> = Arc::default();
         let (asked, end) = (Arc::clone(&waiting), Arc::clone(&ended));
-        std::thread::spawn(move || {
+        let caller = std::thread::spawn(move || {
             while !end.load(Ordering::Relaxed) {
                 let Some(Ok(reply)) = reader.poll(Duration::from_millis(10)) else { continue };
                 let id = correlation(&reply).and_then(|id| id.try_into().ok()).map(u64::from_be_bytes);
@@ -155,81 +167,95 @@ impl ByHand {
                 }
             }
         });
-        Ok(Self { producer: producer(servers)?, waiting, next: AtomicU64::new(0), ended })
+        let (next, threads) = (AtomicU64::new(0), Mutex::new(vec![worker, caller]));
+        Ok(Self { producer: producer(servers)?, waiting, next, names, ended, threads })
     }
+}
 
-    async fn call(&self, payload: &[u8]) {
+impl Side for ByHand {
+    async fn call(&self) {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, reply) = oneshot::channel();
         self.waiting.lock().expect("nobody panics with it").insert(id, sender);
         let headers = OwnedHeaders::new()
             .insert(Header { key: CORRELATION, value: Some(&id.to_be_bytes()) })
-            .insert(Header { key: "kafka_replyTopic", value: Some(REPLIES) })
+            .insert(Header { key: "kafka_replyTopic", value: Some(&self.names.replies) })
             .insert(Header { key: "content-type", value: Some("application/json") });
         let (told, confirmed) = oneshot::channel();
-        let record = BaseRecord::<[u8], [u8], _>::with_opaque_to(REQUESTS, Box::new(Confirmed::Told(told)));
-        self.producer.send(record.payload(payload).headers(headers)).map_err(|(error, _)| error).expect("it has room");
+        let record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.names.requests, Box::new(Confirmed::Told(told)));
+        self.producer.send(record.payload(PAYLOAD).headers(headers)).map_err(|(error, _)| error).expect("it has room");
         confirmed.await.expect("it is confirmed");
         let value = reply.await.expect("it is answered");
-        assert_eq!(value, payload);
+        assert_eq!(value, PAYLOAD);
     }
-}
 
-impl Drop for ByHand {
-    fn drop(&mut self) {
+    async fn close(&self) -> Result<(), Error> {
+        self.producer.flush(Duration::from_secs(5))?;
         self.ended.store(true, Ordering::Relaxed);
-        drop(self.producer.flush(Duration::from_secs(5)));
+        let threads = std::mem::take(&mut *self.threads.lock().expect("nobody panics with it"));
+        for thread in threads {
+            tokio::task::spawn_blocking(|| thread.join()).await?.map_err(|_| "a thread of it panicked")?;
+        }
+        Ok(())
     }
 }
 
-async fn antiphon(url: &str, slots: u32) -> Result<(Antiphon, antiphon::Worker), Error> {
-    let connect = || Antiphon::builder(url).driver(antiphon_kafka::driver()).connect();
-    let (calling, working) = (connect().await?, connect().await?);
-    let echo = |_, payload: Payload| async { Ok::<_, Failure>(payload) };
-    let worker = working.worker().slots(slots).procedure("beside.echo", RawProcedureOptions::default(), echo);
-    Ok((calling, worker.start().await?))
+/// The same with Antiphon, with clients of their own for each side, too.
+struct Ours {
+    calling: Antiphon,
+    working: Antiphon,
+    worker: Mutex<Option<Worker>>,
+    name: String,
+}
+
+impl Ours {
+    async fn start(url: &str, slots: u32, name: &str) -> Result<Self, Error> {
+        let url = format!("{url}?fetch_wait={FETCH_WAIT_MS}&partitions={PARTITIONS}");
+        let connect = || Antiphon::builder(&url).driver(antiphon_kafka::driver()).connect();
+        let (calling, working) = (connect().await?, connect().await?);
+        let name = format!("beside.echo-{name}");
+        let echo = |_, payload: Payload| async { Ok::<_, Failure>(payload) };
+        let worker = working.worker().slots(slots).procedure(&name, RawProcedureOptions::default(), echo);
+        let worker = Mutex::new(Some(worker.start().await?));
+        Ok(Self { calling, working, worker, name })
+    }
+}
+
+impl Side for Ours {
+    async fn call(&self) {
+        let call = self.calling.call_raw(&self.name, Payload::json(PAYLOAD));
+        let value = call.await.expect("it is answered");
+        assert_eq!(&value.bytes[..], PAYLOAD);
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        let worker = self.worker.lock().expect("nobody panics with it").take();
+        if let Some(worker) = worker {
+            worker.stop().await?;
+        }
+        self.working.close().await;
+        self.calling.close().await;
+        Ok(())
+    }
 }
 
 fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let given = arguments.iter().find(|argument| argument.starts_with("kafka"));
-    let mut numbers = arguments.iter().filter_map(|argument| argument.parse::<u64>().ok());
-    let (seconds, rounds) = (numbers.next().unwrap_or(4), numbers.next().unwrap_or(3));
+    let mut numbers = arguments.iter().filter_map(|argument| argument.parse::<u32>().ok());
+    let (seconds, rounds) = (numbers.next().unwrap_or(2), numbers.next().unwrap_or(9));
     let only = numbers.next();
     let runtime = tokio::runtime::Runtime::new()?;
-    println!("{}", beside::HEAD);
-    for in_flight in [1_u32, 64, 1024] {
-        if only.is_some_and(|only| only != u64::from(in_flight)) {
-            continue;
-        }
-        // nisshi reads the slower the more it holds: each row has a node of its own.
+    for in_flight in [1_u32, 64, 1024].into_iter().filter(|in_flight| only.is_none_or(|only| only == *in_flight)) {
+        // nisshi reads the slower the more it holds: each has a node of its own.
         let node = if given.is_some() { None } else { Some(Node::own(&format!("beside-{in_flight}"))?) };
         let url = given.cloned().or_else(|| node.as_ref().map(|node| node.url().to_owned())).unwrap_or_default();
-        let row = runtime.block_on(compare(&url, in_flight, Duration::from_secs(seconds), rounds))?;
-        println!("{row}");
+        let servers = url.trim_start_matches("kafka://");
+        let length = Duration::from_secs(seconds.into());
+        let name = |round| format!("{}-{in_flight}-{round}", std::process::id());
+        let hand = async |round| ByHand::start(servers, &name(round)).await;
+        let ours = async |round| Ours::start(&url, in_flight, &name(round)).await;
+        runtime.block_on(beside::compare(usize::try_from(in_flight)?, length, rounds.into(), hand, ours))?;
     }
     Ok(())
-}
-
-async fn compare(url: &str, in_flight: u32, length: Duration, rounds: u64) -> Result<String, Error> {
-    let payload = br#"{"num":30}"#;
-    let by_hand = Arc::new(ByHand::start(url.trim_start_matches("kafka://")).await?);
-    let url = format!("{url}?fetch_wait={FETCH_WAIT_MS}&partitions={PARTITIONS}");
-    let (calling, worker) = antiphon(&url, in_flight).await?;
-    let hand = move || {
-        let hand = Arc::clone(&by_hand);
-        async move { hand.call(payload).await }
-    };
-    let asking = calling.clone();
-    let ours = move || {
-        let call = asking.call_raw("beside.echo", Payload::json(&payload[..]));
-        async move {
-            let value = call.await.expect("it is answered");
-            assert_eq!(&value.bytes[..], payload);
-        }
-    };
-    let row = beside::compare(usize::try_from(in_flight)?, length, rounds, hand, ours).await?;
-    worker.stop().await?;
-    calling.close().await;
-    Ok(row)
 }
