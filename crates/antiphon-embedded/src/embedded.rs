@@ -115,14 +115,16 @@ impl Shared {
             return;
         }
         turn.delivering = true;
-        let _relief = Relief(self);
-        let mut batch = Vec::new();
+        let mut relief = Relief { shared: self, needed: true };
+        // Behind the relief, so that a panic lets go of the lock before that takes it.
+        let (mut turn, mut batch) = (turn, Vec::new());
         while let Some(sink) = turn.next_batch(&mut batch) {
             drop(turn);
             sink.events(&mut batch);
             batch.clear();
             turn = lock(&self.turn);
         }
+        relief.needed = false;
         turn.delivering = false;
     }
 
@@ -160,13 +162,17 @@ impl Shared {
     }
 }
 
-/// Lets another thread deliver if this one panics in a sink.
-struct Relief<'a>(&'a Shared);
+/// Lets another thread deliver if this one panics in a sink. Whether it panics can't be asked: what is let go while a
+/// thread unwinds comes here, too.
+struct Relief<'a> {
+    shared: &'a Shared,
+    needed: bool,
+}
 
 impl Drop for Relief<'_> {
     fn drop(&mut self) {
-        if thread::panicking() {
-            lock(&self.0.turn).delivering = false;
+        if self.needed {
+            lock(&self.shared.turn).delivering = false;
         }
     }
 }

@@ -6,4 +6,5 @@ mod conformance;
 mod full;
 #[cfg(shuttle)]
 mod orders;
+mod panics;
 mod schedules;
