@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 /// A broker, and the directory it is on.
-struct Local {
+pub struct Local {
     directory: Option<TempDir>,
     broker: Mutex<Option<Arc<Embedded>>>,
 }
 
 impl Local {
-    fn memory() -> Self {
+    pub fn memory() -> Self {
         Self { directory: None, broker: Mutex::default() }
     }
 
-    fn file() -> Self {
+    pub fn file() -> Self {
         Self { directory: Some(tempfile::tempdir().unwrap()), broker: Mutex::default() }
     }
 

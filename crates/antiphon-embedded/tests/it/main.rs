@@ -3,6 +3,7 @@
 
 mod compaction;
 mod conformance;
+mod crooked;
 mod full;
 #[cfg(shuttle)]
 mod orders;
