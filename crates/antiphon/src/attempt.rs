@@ -9,6 +9,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::time::Sleep;
@@ -70,6 +71,8 @@ impl Attempt {
                     Err(error) => undecodable(&error),
                 }
             });
+            // Dropped before the procedure is.
+            let _before = Before(&self.state);
             bounded(&self.state, procedure).await
         };
         self.reported = true;
@@ -110,6 +113,16 @@ impl Attempt {
     }
 }
 
+/// Notes whether the thread is calm. A runtime may end because the program that has it panics, which is not the fault
+/// of what runs on it.
+struct Before<'a>(&'a AttemptState);
+
+impl Drop for Before<'_> {
+    fn drop(&mut self) {
+        self.0.calm.store(!std::thread::panicking(), Ordering::Relaxed);
+    }
+}
+
 /// An attempt that is dropped before it ended: aborted as it was asked to stop, or the runtime ends.
 impl Drop for Attempt {
     fn drop(&mut self) {
@@ -118,7 +131,9 @@ impl Drop for Attempt {
         }
         let settlement = match self.state.stop() {
             Stop::Cancelled => Settlement::Stop,
-            _ if std::thread::panicking() => panicked(&"a value of the procedure panicked when it was dropped"),
+            _ if std::thread::panicking() && self.state.calm.load(Ordering::Relaxed) => {
+                panicked(&"a value of the procedure panicked when it was dropped")
+            }
             _ => Settlement::Release,
         };
         self.leases.settle(&self.state, settlement);

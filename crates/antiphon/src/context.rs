@@ -10,7 +10,7 @@ use antiphon_protocol::{CallId, Code, ContentType, Failure, LeaseTag, defaults};
 use serde::Serialize;
 use std::fmt;
 use std::future::IntoFuture;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -39,6 +39,8 @@ pub(crate) struct AttemptState {
     pub(crate) parking: Parking,
     stop: AtomicU8,
     stopped: Notify,
+    /// Whether its thread was calm when the procedure was about to be dropped: a panic since then is the procedure's own.
+    pub(crate) calm: AtomicBool,
 }
 
 /// Why an attempt was asked to stop; the first reason stays, but for a lost lease.
@@ -70,6 +72,7 @@ impl AttemptState {
             parking: Parking::default(),
             stop: AtomicU8::new(0),
             stopped: Notify::new(),
+            calm: AtomicBool::new(false),
         }
     }
 

@@ -335,3 +335,25 @@ async fn a_panic_of_what_is_dropped_with_an_attempt_buries_the_call() {
     fake.tell_worker(Event::Lease(leased));
     assert_eq!(code_of(fake.report().await), ("bury", Code::Internal));
 }
+
+#[test]
+fn a_program_that_panics_gives_what_it_runs_back() {
+    let fake = Fake::new();
+    let program = {
+        let fake = fake.clone();
+        move || {
+            // Let go behind the runtime, so that the runtime ends while the broker is there to be told.
+            let mut held = Vec::new();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                held.push(worker(&fake.antiphon(), async |_, _| std::future::pending().await).await);
+                fake.tell_worker(lease_event(1));
+                tokio::task::yield_now().await;
+            });
+            panic!("the program panics");
+        }
+    };
+    assert!(std::thread::spawn(program).join().is_err());
+    let reports: Vec<Report> = fake.kept().reports.drain(..).collect();
+    let [Report { settlement: Settlement::Release, .. }] = &reports[..] else { panic!("{reports:?}") };
+}
