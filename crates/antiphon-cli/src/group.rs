@@ -4,6 +4,7 @@ use crate::callback::Callbacks;
 use crate::connection::{Connection, new_call_id, unexpected};
 use crate::ending::{Ending, INTERRUPTED, NOT_KNOWN, REFUSED, UNREACHABLE};
 use crate::output::{Color, Format, Output, Row};
+use crate::payload::Readable;
 use crate::stop::Stops;
 use crate::{input, result};
 use antiphon_broker::{Event, Submission, Wants};
@@ -12,7 +13,7 @@ use antiphon_protocol::{
     Query, Route,
 };
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,7 +163,7 @@ async fn open(arguments: Open, url: Option<&str>, output: &Output) -> Result<(),
 
 async fn follow(connection: &Connection, id: CallId) -> Result<(), Ending> {
     let mut stops = Stops::new()?;
-    let mut outcomes = connection.antiphon().attach_group::<Value, Failure>(id).outcomes();
+    let mut outcomes = connection.antiphon().attach_group::<Readable, Failure>(id).outcomes();
     loop {
         let next = tokio::select! {
             next = outcomes.next() => next,
@@ -187,13 +188,16 @@ async fn page(connection: &Connection, id: CallId, from: u32) -> Result<GroupSta
 
 async fn status(connection: &Connection, id: CallId, output: &Output) -> Result<(), Ending> {
     let mut status = page(connection, id, 0).await?;
-    // Places without a call are no reason to stop: the next page begins behind the last that came.
     while let Some(last) = status.children.last() {
-        let more = page(connection, id, last.place.saturating_add(1)).await?.children;
-        if more.is_empty() {
+        let more = page(connection, id, last.place.saturating_add(1)).await?;
+        if more.state.is_settled() {
+            status = more;
             break;
         }
-        status.children.extend(more);
+        if more.children.is_empty() {
+            break;
+        }
+        status.children.extend(more.children);
     }
     if output.format != Format::Table {
         return output.json(&status);

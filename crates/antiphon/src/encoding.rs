@@ -4,6 +4,7 @@ use antiphon_protocol::{ContentType, Payload};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::de::value::BytesDeserializer;
 
 /// Why a value and its bytes could not be converted, in words.
 pub(crate) type EncodingError = String;
@@ -21,12 +22,13 @@ pub(crate) fn encode<T: Serialize>(value: &T, content_type: ContentType) -> Resu
     }
 }
 
-/// The value that these bytes are.
+/// The value that these bytes are. Raw bytes are a value to types that take bytes.
 pub(crate) fn decode<T: DeserializeOwned>(payload: &Payload) -> Result<T, EncodingError> {
     match payload.content_type {
         ContentType::MessagePack => rmp_serde::from_slice(&payload.bytes).map_err(|error| error.to_string()),
         ContentType::Json => serde_json::from_slice(&payload.bytes).map_err(|error| error.to_string()),
-        ContentType::Raw => Err("raw bytes came where a typed value was expected".to_owned()),
+        ContentType::Raw => T::deserialize(BytesDeserializer::<serde::de::value::Error>::new(&payload.bytes))
+            .map_err(|_| "raw bytes came where a typed value was expected".to_owned()),
     }
 }
 
@@ -82,5 +84,6 @@ mod tests {
     fn raw_bytes_hold_no_typed_value() {
         assert!(encode(&1, ContentType::Raw).is_err());
         assert!(decode::<u32>(&antiphon_protocol::Payload::raw("1")).is_err());
+        assert!(decode::<serde::de::IgnoredAny>(&antiphon_protocol::Payload::raw("1")).is_ok());
     }
 }

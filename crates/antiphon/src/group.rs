@@ -9,7 +9,7 @@ use antiphon_protocol::{
     Answer, CallId, CancelAnswer, Code, ContentType, Failure, Group as Policy, GroupKind, GroupStatus, Name, Query,
     Route,
 };
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -240,20 +240,29 @@ impl<V, E> Group<V, E> {
         }
     }
 
-    /// The children there are now, as they settle, with their types; the place of each is its place in the group. Those
-    /// added later are not among them, but come from [`Group::outcomes`].
+    /// The children there are now, as they settle, with their types; the place of each is its place in the group, but
+    /// for children that the broker has lost. Those added later are not among them, but come from [`Group::outcomes`].
     ///
     /// # Errors
-    /// As [`Group::status`].
+    /// As [`Group::status`]; when the group was cancelled or expired, what the broker says of that.
     pub async fn children(&self, procedure: &Procedure<(), V, E>) -> Result<AsCompleted<V, E>, Failure> {
-        let mut calls = Vec::new();
+        let ids = self.members().await?;
+        Ok(as_completed(ids.into_iter().map(|id| self.antiphon.attach(procedure.clone(), id))))
+    }
+
+    /// The ids of the children there are now, in their order.
+    async fn members(&self) -> Result<Vec<CallId>, Failure> {
+        let (mut ids, mut from) = (Vec::new(), 0);
         loop {
-            let from = u32::try_from(calls.len()).unwrap_or(u32::MAX);
-            let page = self.page(from).await?.children;
-            if page.is_empty() {
-                return Ok(as_completed(calls));
+            let page = self.page(from).await?;
+            // It has settled, perhaps since the page before: its children are in its outcome.
+            if page.state.is_settled() {
+                return self.antiphon.attach_group::<IgnoredAny, Failure>(self.id).told().await;
             }
-            calls.extend(page.iter().map(|child| self.antiphon.attach(procedure.clone(), child.id)));
+            // By place and not by count: what was lost leaves its place empty.
+            let Some(last) = page.children.last() else { return Ok(ids) };
+            from = last.place.saturating_add(1);
+            ids.extend(page.children.iter().map(|child| child.id));
         }
     }
 
@@ -271,6 +280,17 @@ impl<V, E> Group<V, E> {
         Sealing { group: self }
     }
 
+    /// The children that its outcome tells, in their order.
+    async fn told(self) -> Result<Vec<CallId>, Failure> {
+        let id = self.id;
+        match self.call.await {
+            Ok(children) | Err(CallError::Failed(GroupFailed { children, .. })) => {
+                Ok(children.iter().map(|child| child.id).collect())
+            }
+            Err(error) => Err(failure_of(id, error)),
+        }
+    }
+
     pub(crate) fn into_call(self) -> SubmittedCall<Vec<CallOutcome<V, E>>, GroupFailed<V, E>> {
         self.call
     }
@@ -281,6 +301,16 @@ impl<V, E> Group<V, E> {
     /// [`CallError::Failed`] with the children when too few succeeded; else as any call.
     pub async fn outcome(self) -> Result<Vec<CallOutcome<V, E>>, CallError<GroupFailed<V, E>>> {
         self.call.await
+    }
+}
+
+/// Why a group ended without a list of its children.
+pub(crate) fn failure_of<E>(group: CallId, error: CallError<E>) -> Failure {
+    match error {
+        CallError::Settled(failure) | CallError::Refused(failure) | CallError::Unknown(failure) => failure.into(),
+        CallError::Failed(_) => {
+            Failure::new(Code::Unknown, format!("group {group} failed without a list of its children"))
+        }
     }
 }
 

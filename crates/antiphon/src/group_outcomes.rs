@@ -1,6 +1,6 @@
 //! How the children of a group end, one by one as they do, those included that are added meanwhile.
 
-use crate::group::Group;
+use crate::group::{Group, failure_of};
 use crate::submitted::SubmittedCall;
 use crate::waiting::{AsCompleted, as_completed};
 use crate::{Antiphon, CallError, CallOutcome, GroupFailed};
@@ -162,16 +162,6 @@ where
             self.settling.push(self.antiphon.attach_raw(id));
             self.children.push(procedure);
         }
-    }
-}
-
-fn failure_of<E>(group: CallId, error: CallError<E>) -> Failure {
-    match error {
-        CallError::Settled(failure) | CallError::Refused(failure) | CallError::Unknown(failure) => failure.into(),
-        CallError::Failed(_) => Failure::new(
-            antiphon_protocol::Code::Unknown,
-            format!("group {group} failed without a list of its children"),
-        ),
     }
 }
 

@@ -100,3 +100,53 @@ fn a_group_is_followed_while_children_are_added() {
     assert_eq!(follower.ended(), Some(0));
     broker.run(["group", "follow", "0190a5c2-7b1e-7c3d-8e4f-001122334455"]).fails(5, "there is no group");
 }
+
+#[test]
+fn raw_bytes_of_children_are_told_as_text_or_in_base64() {
+    let broker = Broker::start();
+    let serve = ["--raw", "--exec", "a.text=cat", "--exec", "a.bytes=printf '\\377\\000'", "--exec", "log.it=cat"];
+    let _worker = broker.worker(&serve);
+    let group = broker.run(["group", "open", "--then", "log.it"]).ok().to_owned();
+    for procedure in ["a.text", "a.bytes"] {
+        broker.run(["call", procedure, "--raw", "one", "--detach", "--group", &group]).ok();
+    }
+    broker.run(["group", "seal", &group]).ok();
+    let values = |text: &str| -> Vec<serde_json::Value> {
+        let list: serde_json::Value = serde_json::from_str(text).unwrap();
+        list.as_array().unwrap().iter().map(|child| child["value"].clone()).collect()
+    };
+    let expected = [serde_json::json!("one"), serde_json::json!({ "base64": "/wA=", "bytes": 2 })];
+    assert_eq!(values(broker.run(["group", "result", &group, "--wait", "20s"]).ok()), expected);
+    let all = broker.run(["group", "result", &group, "-o", "json"]).json();
+    assert_eq!(values(&all["value"].to_string()), expected);
+    // From the outcome of the group, and from those of its children one by one.
+    let followed = |id: &str| -> Vec<serde_json::Value> {
+        let lines = broker.run(["group", "follow", id]).ok().to_owned();
+        let mut children: Vec<serde_json::Value> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        children.sort_by_key(|child| child["procedure"].to_string());
+        assert!(children.iter().all(|child| child["state"] == "succeeded"), "{lines}");
+        children.into_iter().map(|child| child["value"].clone()).rev().collect()
+    };
+    assert_eq!(followed(&group), expected);
+    let open = broker.run(["group", "open", "--first", "3"]).ok().to_owned();
+    for child in all["value"].as_array().unwrap() {
+        broker.run(["group", "add", &open, child["id"].as_str().unwrap()]).ok();
+    }
+    broker.run(["call", "a.none", "--detach", "--group", &open, "--delay", "1h"]).ok();
+    let mut command = broker.command(["group", "follow", &open]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut follower = Process::spawn(command);
+    let lines = BufReader::new(follower.0.stdout.take().unwrap()).lines();
+    let mut told: Vec<serde_json::Value> = lines
+        .take(2)
+        .map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap()["value"].clone())
+        .collect();
+    told.sort_by_key(|value| value.is_object());
+    assert_eq!(told, expected);
+    // Whoever is called with the list reads them, too.
+    let status = broker.run(["status", &group, "-o", "json"]).json();
+    let reduced = status["callbacks"][0]["id"].as_str().unwrap();
+    until("the callback is there", || broker.run(["status", reduced]).code == Some(0));
+    assert_eq!(values(broker.run(["result", reduced, "--wait", "20s"]).ok()), expected);
+}

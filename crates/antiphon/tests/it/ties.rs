@@ -5,6 +5,7 @@ use antiphon_embedded::DriverOptions;
 use antiphon_server::{Address, Server, ServerOptions};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 #[derive(Debug, thiserror::Error, serde::Serialize, serde::Deserialize, antiphon::Failure, PartialEq, Clone)]
@@ -138,6 +139,36 @@ async fn a_group_gives_its_children_in_their_order_with_their_types() {
     drop(group.submit(math.half(7)).await.unwrap());
     drop(group.submit(math.half(8)).await.unwrap());
     assert_eq!(group.outcome().await.unwrap()[1].value(), Some(&4));
+}
+
+#[tokio::test]
+async fn the_children_of_a_group_are_given_however_it_has_ended() {
+    let (antiphon, _worker, _recorded) = served("memory:").await;
+    let (math, procedure) = (MathClient::new(&antiphon), antiphon::Procedure::new("math.half"));
+    // More than fit into one answer, of which the second may find the group settled.
+    let group = antiphon.group::<u64, MathError>().first(1).open().await.unwrap();
+    for call in group.submit_all((0..1_200).map(|n| math.half(n * 2).delay(Duration::from_secs(3_600)))).await {
+        drop(call.unwrap());
+    }
+    let decide = async { drop(group.submit(math.half(2)).await.unwrap()) };
+    let (children, ()) = tokio::join!(group.children(&procedure), decide);
+    assert!(children.unwrap().into_rest().len() >= 1_200);
+    let id = group.id();
+    assert_eq!(group.outcome().await.unwrap().len(), 1_201);
+    let children = antiphon.attach_group(id).children(&procedure).await.unwrap().into_rest();
+    assert_eq!(children.len(), 1_201);
+    assert_eq!(children.into_iter().next_back().unwrap().await.unwrap(), 1);
+
+    let failed = antiphon.group().all().open().await.unwrap();
+    let child = failed.submit(math.half(7)).await.unwrap();
+    let id = failed.id();
+    assert!(matches!(failed.seal().await, Err(CallError::Failed(_))));
+    let children = antiphon.attach_group(id).children(&procedure).await.unwrap().into_rest();
+    assert_eq!(children.iter().map(|it| it.id()).collect::<Vec<_>>(), [child.id()]);
+
+    let cancelled = antiphon.group::<u64, MathError>().open().await.unwrap();
+    cancelled.cancel().await.unwrap();
+    assert_eq!(cancelled.children(&procedure).await.err().map(|failure| failure.code), Some(Code::Cancelled));
 }
 
 type Outcomes = antiphon::GroupOutcomes<u64, MathError>;
