@@ -135,6 +135,10 @@ fn waiting(cause: &Cause, now: u64) -> String {
             ls::count(*workers, "worker"),
             ordinal(ahead.saturating_add(1))
         ),
+        Cause::SlotsKept { ahead, needed } => format!(
+            "the slots that are free are kept for a call that takes {needed} of them; about {} in line",
+            ordinal(ahead.saturating_add(1))
+        ),
         Cause::Suspect { ahead } => format!(
             "it lost a lease to a dying worker, and each worker runs one such call at a time; about {} of them",
             ordinal(ahead.saturating_add(1))

@@ -175,9 +175,15 @@ impl Engine {
         if !open().any(|worker| takes(&worker)) {
             return Cause::Suspect { ahead };
         }
-        let needed = self.sections.get(self.routes.get(self.calls.get(index).route).section).needs.slots;
-        if ahead == 0 && open().filter(takes).any(|worker| worker.free() >= needed) {
+        let own = self.routes.get(self.calls.get(index).route).section;
+        let needed = self.sections.get(own).needs.slots;
+        let free = || open().filter(takes).filter(|worker| worker.free() >= needed);
+        let kept = |worker: &Worker| worker.reserved != NONE && worker.reserved != own;
+        if ahead == 0 && free().any(|worker| !kept(worker)) {
             return Cause::Starting;
+        }
+        if let Some(worker) = free().find(|worker| kept(worker)) {
+            return Cause::SlotsKept { ahead, needed: self.sections.get(worker.reserved).needs.slots };
         }
         let (workers, slots) = open().fold((0, 0_u32), |(count, slots), worker| (count + 1, slots + worker.slots));
         Cause::SlotsBusy { ahead, workers, slots }

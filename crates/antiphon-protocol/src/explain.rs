@@ -141,6 +141,13 @@ pub enum Cause {
         /// How many slots those have.
         slots: u32,
     },
+    /// The slots that are free are kept for a call that takes more of them and whose turn it is.
+    SlotsKept {
+        /// How many calls of its procedure should start before it, roughly.
+        ahead: u64,
+        /// How many slots that call takes.
+        needed: u32,
+    },
     /// It lost a lease to a dying worker, and every worker already runs one such call.
     Suspect {
         /// How many of them are ahead of it.

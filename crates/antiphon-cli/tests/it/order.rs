@@ -59,6 +59,23 @@ fn what_no_worker_can_take_says_so() {
 }
 
 #[test]
+fn what_waits_while_slots_are_kept_for_a_heavier_call_says_so() {
+    let broker = Broker::start();
+    let serve = holding(&broker, "a.b");
+    let _worker = broker.worker(&["--exec", &serve, "--name", "w", "--slots", "3"]);
+    let first = detached(&broker, &["a.b"]);
+    says(&broker, &first, "runs its attempt 1");
+    let heavy = detached(&broker, &["a.b", "--slots", "3"]);
+    says(&broker, &heavy, "all slots are busy (3 slots on one worker); about 1st in line");
+    let light = detached(&broker, &["a.b"]);
+    says(&broker, &light, "the slots that are free are kept for a call that takes 3 of them; about 1st in line");
+    fs::write(broker.directory.path().join("go"), "").unwrap();
+    for id in [&first, &heavy, &light] {
+        until("all settle", || broker.state(id) == "succeeded");
+    }
+}
+
+#[test]
 fn a_pause_a_rate_and_the_order_of_a_lane_hold_over_a_restart() {
     let mut broker = Broker::start();
     broker.run(["queue", "pause", "log.add"]).ok();

@@ -98,7 +98,6 @@ impl Play {
         let mut reference = Reference::default();
         let uses = |policy: Policy| on & 1 << policy as u64 != 0;
         reference.turns = !uses(Policy::Keys);
-        reference.conserves = !uses(Policy::Costs) && !uses(Policy::Parking);
         Self {
             world,
             random,
@@ -441,12 +440,12 @@ const CAUSES: [&str; 16] = [
     "NoLabels",
     "TooFewSlots",
     "SlotsBusy",
+    "SlotsKept",
     "Suspect",
     "LaneHeld",
     "KeyHeld",
     "CapReached",
     "RateLimited",
-    "Starting",
 ];
 const SAID: [&str; 9] = [
     ", not all",

@@ -27,6 +27,16 @@ fn a_call_that_waits_names_what_it_waits_for() {
 }
 
 #[test]
+fn a_call_before_which_slots_are_kept_for_a_heavier_one_says_so() {
+    let mut world = World::new(Limits::new(true));
+    world.run("caller c\nworker w slots=2\nsubmit a\nsubmit heavy takes=2\nsubmit b\nsubmit d");
+    assert_eq!(explain(&mut world, "b"), "Waiting { cause: SlotsKept { ahead: 0, needed: 2 }, starts_ms: None }");
+    assert_eq!(explain(&mut world, "d"), "Waiting { cause: SlotsKept { ahead: 1, needed: 2 }, starts_ms: None }");
+    let heavy = explain(&mut world, "heavy");
+    assert!(heavy.contains("SlotsBusy { ahead: 0, workers: 1, slots: 2 }"), "{heavy}");
+}
+
+#[test]
 fn a_call_that_failed_says_with_what_and_when_it_tries_again() {
     let mut world = World::new(Limits::new(true));
     world.run("caller c\nworker w\nsubmit a\nretry a after=30s");

@@ -100,8 +100,6 @@ pub struct Reference {
     pub ended: BTreeMap<String, State>,
     /// Whether turns of tenants and classes are the reference's to tell: calls that go aside use up turns.
     pub turns: bool,
-    /// Whether a call that could start does: slots that are kept for heavy calls, or for who goes on, stay free on purpose.
-    pub conserves: bool,
     /// How often others of the class went while a tenant's call stood in line.
     passed: BTreeMap<String, usize>,
     joined: usize,
@@ -174,7 +172,7 @@ impl Reference {
         self.hold_ends();
         for (name, standing) in &self.standings {
             let starts = matches!(standing, Standing::Waiting { cause: Cause::Starting, .. });
-            assert!(!starts || !self.conserves, "{name} could start, and does not");
+            assert!(!starts, "{name} could start, and does not");
         }
     }
 
@@ -323,7 +321,10 @@ fn is_settled(standing: &Standing) -> bool {
 
 /// Whether nothing but its turn and free slots keeps it.
 fn in_line(standing: &Standing) -> bool {
-    matches!(standing, Standing::Waiting { cause: Cause::SlotsBusy { .. } | Cause::Starting, .. })
+    matches!(
+        standing,
+        Standing::Waiting { cause: Cause::SlotsBusy { .. } | Cause::SlotsKept { .. } | Cause::Starting, .. }
+    )
 }
 
 /// Where it runs, and whether it takes no slots there as far as is known.
