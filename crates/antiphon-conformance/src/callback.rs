@@ -1,7 +1,7 @@
 //! Capability: procedures that are called with an outcome.
 
 use crate::Harness;
-use crate::scene::{CallerSide, Scene};
+use crate::scene::{CallerSide, Scene, WorkerSide};
 use antiphon_broker::{AcceptedMeans, Callbacks};
 use antiphon_protocol::{Answer, Call, Callback, CallbackOn, Code, Failure, Payload, Query, Route, Settlement, State};
 
@@ -19,13 +19,16 @@ async fn is_refused(scene: &Scene, caller: &CallerSide) -> bool {
     true
 }
 
-/// A callback runs after the outcome, under the id that follows from its cause, and is told how that ended.
-pub async fn a_callback_is_called_with_the_outcome(harness: &impl Harness) {
+/// A caller, and a worker that serves the procedure and its callback; `None` when the rule ends here.
+async fn stage(harness: &impl Harness) -> Option<(Scene, CallerSide, WorkerSide)> {
     let scene = Scene::open(harness).await;
     let (caller, worker) = (scene.caller().await, scene.worker(&["work", "after"], 4).await);
-    if is_refused(&scene, &caller).await {
-        return;
-    }
+    (!is_refused(&scene, &caller).await).then_some((scene, caller, worker))
+}
+
+/// A callback runs after the outcome, under the id that follows from its cause, and is told how that ended.
+pub async fn a_callback_is_called_with_the_outcome(harness: &impl Harness) {
+    let Some((scene, caller, worker)) = stage(harness).await else { return };
     let call = called_back(&scene, CallbackOn::Outcome);
     caller.accepted(&call, 1).await;
     worker.settle(&worker.lease_of(&call).await, Settlement::Succeed(Payload::json("7"))).await;
@@ -43,11 +46,7 @@ pub async fn a_callback_is_called_with_the_outcome(harness: &impl Harness) {
 
 /// A callback for success follows no failure, and one for failure does.
 pub async fn a_callback_follows_the_outcomes_it_is_for(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    let (caller, worker) = (scene.caller().await, scene.worker(&["work", "after"], 4).await);
-    if is_refused(&scene, &caller).await {
-        return;
-    }
+    let Some((scene, caller, worker)) = stage(harness).await else { return };
     let failed = || Settlement::Fail(Failure::new(Code::OutOfRange, "no"));
     for (tag, on) in [(1, CallbackOn::Success), (2, CallbackOn::Value), (3, CallbackOn::Failure)] {
         let call = called_back(&scene, on);
@@ -64,11 +63,7 @@ pub async fn a_callback_follows_the_outcomes_it_is_for(harness: &impl Harness) {
 
 /// A chained procedure gets the value itself, as it was sent.
 pub async fn a_chained_procedure_is_called_with_the_value(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    let (caller, worker) = (scene.caller().await, scene.worker(&["work", "after"], 4).await);
-    if is_refused(&scene, &caller).await {
-        return;
-    }
+    let Some((scene, caller, worker)) = stage(harness).await else { return };
     let call = called_back(&scene, CallbackOn::Value);
     caller.accepted(&call, 1).await;
     let value = Payload::raw(vec![0, 159]);
@@ -80,11 +75,7 @@ pub async fn a_chained_procedure_is_called_with_the_value(harness: &impl Harness
 
 /// A callback outlives the caller.
 pub async fn a_callback_happens_when_its_caller_is_gone(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    let (caller, worker) = (scene.caller().await, scene.worker(&["work", "after"], 4).await);
-    if is_refused(&scene, &caller).await {
-        return;
-    }
+    let Some((scene, caller, worker)) = stage(harness).await else { return };
     let call = called_back(&scene, CallbackOn::Outcome);
     caller.accepted(&call, 1).await;
     drop(caller);
@@ -96,11 +87,7 @@ pub async fn a_callback_happens_when_its_caller_is_gone(harness: &impl Harness) 
 
 /// A callback is a call: it is tried again, and its cause is known.
 pub async fn a_callback_is_tried_again(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    let (caller, worker) = (scene.caller().await, scene.worker(&["work", "after"], 4).await);
-    if is_refused(&scene, &caller).await {
-        return;
-    }
+    let Some((scene, caller, worker)) = stage(harness).await else { return };
     let call = called_back(&scene, CallbackOn::Outcome);
     caller.accepted(&call, 1).await;
     worker.echo(&worker.lease_of(&call).await).await;
@@ -115,9 +102,8 @@ pub async fn a_callback_is_tried_again(harness: &impl Harness) {
 
 /// A callback is added to a call that has settled, and is made at once; the same one again is the same call.
 pub async fn a_callback_is_added_to_a_settled_call(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    let (caller, worker) = (scene.caller().await, scene.worker(&["work", "after"], 4).await);
-    if is_refused(&scene, &caller).await || scene.capabilities().callbacks != Callbacks::Atomic {
+    let Some((scene, caller, worker)) = stage(harness).await else { return };
+    if scene.capabilities().callbacks != Callbacks::Atomic {
         return;
     }
     let call = scene.call("work", |_| {});

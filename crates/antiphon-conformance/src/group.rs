@@ -1,7 +1,7 @@
 //! Capability: calls that settle together.
 
 use crate::Harness;
-use crate::scene::{CallerSide, Scene};
+use crate::scene::{CallerSide, Scene, WorkerSide};
 use antiphon_broker::Support;
 use antiphon_protocol::{
     Answer, Call, CallId, CancelAnswer, Code, Failure, GROUP_WAIT_MS_MAX, Group, GroupKind, Keys, Outcome, Payload,
@@ -30,6 +30,13 @@ async fn is_refused(scene: &Scene, caller: &CallerSide) -> bool {
     true
 }
 
+/// A caller, and a worker with so many slots for children; `None` when the rule ends here.
+async fn stage(harness: &impl Harness, slots: u32) -> Option<(Scene, CallerSide, WorkerSide)> {
+    let scene = Scene::open(harness).await;
+    let (caller, worker) = (scene.caller().await, scene.worker(&["work"], slots).await);
+    (!is_refused(&scene, &caller).await).then_some((scene, caller, worker))
+}
+
 async fn seal(scene: &Scene, id: CallId) {
     let inspect = scene.broker.inspect().expect("who has groups can seal them");
     assert_eq!(inspect.ask(Query::Seal(id)).await, Ok(Answer::Sealed));
@@ -37,11 +44,7 @@ async fn seal(scene: &Scene, id: CallId) {
 
 /// A group of all settles when it is sealed and its children have, with what they ended with, in their order.
 pub async fn a_group_of_all_waits_for_its_seal_and_its_children(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    let (caller, worker) = (scene.caller().await, scene.worker(&["work"], 4).await);
-    if is_refused(&scene, &caller).await {
-        return;
-    }
+    let Some((scene, caller, worker)) = stage(harness, 4).await else { return };
     let group = group(&scene, GroupKind::All);
     caller.accepted(&group, 1).await;
     let children = [child(&scene, group.id), child(&scene, group.id)];
@@ -68,11 +71,7 @@ pub async fn a_group_of_all_waits_for_its_seal_and_its_children(harness: &impl H
 
 /// A group of all fails with the first child that does not succeed; one of any succeeds with the first that does.
 pub async fn a_group_is_decided_by_as_few_children_as_it_takes(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    let (caller, worker) = (scene.caller().await, scene.worker(&["work"], 4).await);
-    if is_refused(&scene, &caller).await {
-        return;
-    }
+    let Some((scene, caller, worker)) = stage(harness, 4).await else { return };
     let failed = Settlement::Fail(Failure::new(Code::OutOfRange, "no"));
     let cases = [
         (GroupKind::All, failed, State::Failed),
@@ -125,11 +124,7 @@ pub async fn a_group_that_is_not_sealed_in_time_expires(harness: &impl Harness) 
 
 /// However children end, the list says how.
 pub async fn each_way_to_end_is_told_of_a_child(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    let (caller, worker) = (scene.caller().await, scene.worker(&["work"], 1).await);
-    if is_refused(&scene, &caller).await {
-        return;
-    }
+    let Some((scene, caller, worker)) = stage(harness, 1).await else { return };
     let group = group(&scene, GroupKind::Settled);
     caller.accepted(&group, 1).await;
     let ends = [
@@ -165,11 +160,7 @@ pub async fn each_way_to_end_is_told_of_a_child(harness: &impl Harness) {
 
 /// When a group is decided its other children are cancelled, if it was asked for; else they go on.
 pub async fn the_rest_of_a_decided_group_is_cancelled_if_asked_for(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    let (caller, worker) = (scene.caller().await, scene.worker(&["work"], 4).await);
-    if is_refused(&scene, &caller).await {
-        return;
-    }
+    let Some((scene, caller, worker)) = stage(harness, 4).await else { return };
     for (tag, cancel_rest) in [(10, true), (20, false)] {
         let first = Group { cancel_rest, ..Group::new(GroupKind::First(1)) };
         let group = scene.call("group", |route| route.group = Some(first));
@@ -193,11 +184,7 @@ pub async fn the_rest_of_a_decided_group_is_cancelled_if_asked_for(harness: &imp
 
 /// A call that is there already becomes a child, once, also when it has settled.
 pub async fn a_call_that_is_there_joins_a_group(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    let (caller, worker) = (scene.caller().await, scene.worker(&["work"], 1).await);
-    if is_refused(&scene, &caller).await {
-        return;
-    }
+    let Some((scene, caller, worker)) = stage(harness, 1).await else { return };
     let (group, call) = (group(&scene, GroupKind::All), scene.call("work", |_| {}));
     caller.accepted(&call, 1).await;
     worker.echo(&worker.lease_of(&call).await).await;

@@ -3,7 +3,7 @@
 use crate::Harness;
 use crate::scene::{CallerSide, Scene, WorkerSide};
 use antiphon_broker::{Event, Lease, Progress, ProgressReport, Support};
-use antiphon_protocol::{Code, Failure, Payload, Settlement, Tag, defaults};
+use antiphon_protocol::{Call, Code, Failure, Payload, Settlement, Tag, defaults};
 
 impl WorkerSide {
     async fn tell(&self, lease: &Lease, numbers: impl IntoIterator<Item = u32>) {
@@ -54,15 +54,22 @@ async fn is_refused(scene: &Scene) -> bool {
     true
 }
 
-/// What a running call tells comes in order, before its outcome, to those who follow it and to nobody else.
-pub async fn progress_comes_in_order_to_who_follows(harness: &impl Harness) {
+/// A caller that follows nothing yet, a worker, and a call that is accepted; `None` when the rule ends here.
+async fn stage(harness: &impl Harness) -> Option<(Scene, CallerSide, WorkerSide, Call)> {
     let scene = Scene::open(harness).await;
     if is_refused(&scene).await {
-        return;
+        return None;
     }
-    let (caller, other, worker) = (scene.caller().await, scene.caller().await, scene.worker(&["echo"], 1).await);
+    let (caller, worker) = (scene.caller().await, scene.worker(&["echo"], 1).await);
     let call = scene.call("echo", |_| {});
     caller.accepted(&call, 1).await;
+    Some((scene, caller, worker, call))
+}
+
+/// What a running call tells comes in order, before its outcome, to those who follow it and to nobody else.
+pub async fn progress_comes_in_order_to_who_follows(harness: &impl Harness) {
+    let Some((scene, caller, worker, call)) = stage(harness).await else { return };
+    let other = scene.caller().await;
     caller.caller.follow(&[(call.id, 1, 0)]);
     caller.round_trip().await;
     let lease = worker.lease_of(&call).await;
@@ -82,13 +89,7 @@ pub async fn progress_comes_in_order_to_who_follows(harness: &impl Harness) {
 
 /// Who follows from a sequence on gets what came after it, and nothing twice.
 pub async fn following_goes_on_after_what_was_seen(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    if is_refused(&scene).await {
-        return;
-    }
-    let (caller, worker) = (scene.caller().await, scene.worker(&["echo"], 1).await);
-    let call = scene.call("echo", |_| {});
-    caller.accepted(&call, 1).await;
+    let Some((scene, caller, worker, call)) = stage(harness).await else { return };
     let lease = worker.lease_of(&call).await;
     worker.tell(&lease, 0..5).await;
     caller.caller.follow(&[(call.id, 1, 0)]);
@@ -110,13 +111,7 @@ pub async fn following_goes_on_after_what_was_seen(harness: &impl Harness) {
 
 /// Following a call that has settled gives what is kept, and says that there will be no more.
 pub async fn following_a_settled_call_ends(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    if is_refused(&scene).await {
-        return;
-    }
-    let (caller, worker) = (scene.caller().await, scene.worker(&["echo"], 1).await);
-    let call = scene.call("echo", |_| {});
-    caller.accepted(&call, 1).await;
+    let Some((_scene, caller, worker, call)) = stage(harness).await else { return };
     let lease = worker.lease_of(&call).await;
     worker.tell(&lease, 0..2).await;
     worker.echo(&lease).await;
@@ -129,13 +124,7 @@ pub async fn following_a_settled_call_ends(harness: &impl Harness) {
 
 /// Of what nobody has read, the newest is kept.
 pub async fn the_newest_progress_is_kept(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    if is_refused(&scene).await {
-        return;
-    }
-    let (caller, worker) = (scene.caller().await, scene.worker(&["echo"], 1).await);
-    let call = scene.call("echo", |_| {});
-    caller.accepted(&call, 1).await;
+    let Some((_scene, caller, worker, call)) = stage(harness).await else { return };
     let lease = worker.lease_of(&call).await;
     let kept = u32::try_from(defaults::PROGRESS_ITEMS_MAX).expect("a small number");
     worker.tell(&lease, 0..kept + 10).await;
@@ -148,13 +137,7 @@ pub async fn the_newest_progress_is_kept(harness: &impl Harness) {
 
 /// However large what is told, only so many bytes of it are kept: the newest.
 pub async fn the_bytes_of_progress_are_bounded(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    if is_refused(&scene).await {
-        return;
-    }
-    let (caller, worker) = (scene.caller().await, scene.worker(&["echo"], 1).await);
-    let call = scene.call("echo", |_| {});
-    caller.accepted(&call, 1).await;
+    let Some((_scene, caller, worker, call)) = stage(harness).await else { return };
     let lease = worker.lease_of(&call).await;
     let size = defaults::PROGRESS_BYTES_MAX * 2 / 5;
     let told =
@@ -174,13 +157,7 @@ pub async fn the_bytes_of_progress_are_bounded(harness: &impl Harness) {
 
 /// What a further attempt tells follows, under its own number.
 pub async fn a_further_attempt_tells_under_its_number(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    if is_refused(&scene).await {
-        return;
-    }
-    let (caller, worker) = (scene.caller().await, scene.worker(&["echo"], 1).await);
-    let call = scene.call("echo", |_| {});
-    caller.accepted(&call, 1).await;
+    let Some((_scene, caller, worker, call)) = stage(harness).await else { return };
     caller.caller.follow(&[(call.id, 1, 0)]);
     caller.round_trip().await;
     let mut newest = 0;
@@ -201,13 +178,7 @@ pub async fn a_further_attempt_tells_under_its_number(harness: &impl Harness) {
 
 /// Who has lost the lease tells nothing any more, and learns that it has.
 pub async fn who_lost_the_lease_tells_nothing(harness: &impl Harness) {
-    let scene = Scene::open(harness).await;
-    if is_refused(&scene).await {
-        return;
-    }
-    let (caller, worker) = (scene.caller().await, scene.worker(&["echo"], 1).await);
-    let call = scene.call("echo", |_| {});
-    caller.accepted(&call, 1).await;
+    let Some((_scene, caller, worker, call)) = stage(harness).await else { return };
     caller.caller.follow(&[(call.id, 1, 0)]);
     caller.round_trip().await;
     let lost = worker.lease_of(&call).await;
