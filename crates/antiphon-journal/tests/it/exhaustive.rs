@@ -103,6 +103,64 @@ fn a_power_cut_after_a_kill_takes_nothing_that_the_next_process_acknowledged() {
     assert!(cuts > 300, "{cuts}");
 }
 
+/// A start on what a crash left, until the machine goes off.
+fn start_again(storage: &FaultStorage, history: &History) -> History {
+    World::open(storage, &small_options(), history.clone()).map_or_else(|_| history.clone(), |world| world.history)
+}
+
+/// What a crash may leave for the next start: of the process alone, or of the machine.
+fn left(storage: &FaultStorage, kind: usize) -> Option<FaultStorage> {
+    match kind {
+        0 => Some(storage.after(Crash::Lost)),
+        _ if storage.unsynced() == (0, 0) => None,
+        1 => Some(storage.after_kill()),
+        2 => Some(storage.after(Crash::Torn(2))),
+        _ => None,
+    }
+}
+
+#[test]
+fn every_workload_survives_a_power_cut_at_every_call_of_the_start_after_a_crash() {
+    let (mut cuts, mut killed) = (0_u64, 0_u64);
+    // All begin alike: what they have in common is gone through once.
+    let mut begun = 0;
+    for steps in workloads() {
+        let whole = FaultStorage::new();
+        run(&whole, &steps);
+        let first = begun + 1;
+        if begun == 0 {
+            let whole = FaultStorage::new();
+            run(&whole, &[Step::Add(900), Step::Commit]);
+            begun = whole.calls();
+        }
+        for call in first..=whole.calls() {
+            let storage = FaultStorage::new();
+            storage.fault_at(call, Fault::Crash);
+            let history = run(&storage, &steps);
+            for kind in 0..3 {
+                let Some(whole) = left(&storage, kind) else { break };
+                start_again(&whole, &history);
+                for inner in 1..=whole.calls() {
+                    let storage = left(&storage, kind).expect("it was there before");
+                    storage.fault_at(inner, Fault::Crash);
+                    let history = start_again(&storage, &history);
+                    let calm = storage.unsynced() == (0, 0);
+                    let seconds = if calm { &[Crash::Lost][..] } else { &[Crash::Lost, Crash::Torn(4)] };
+                    for second in seconds {
+                        cuts += 1;
+                        killed += u64::from(kind == 1);
+                        recover(&storage.after(*second), history.clone(), &AGAIN).unwrap_or_else(|error| {
+                            panic!("{steps:?}, call {call}, left {kind}, then call {inner}, {second:?}: {error}")
+                        });
+                    }
+                }
+            }
+        }
+    }
+    println!("{cuts} power cuts while starting after a crash, {killed} of them after the process alone was killed");
+    assert!(cuts > 1_000 && killed > 200, "{cuts} and {killed}");
+}
+
 /// Steps that go on after a failure: an opening that failed is tried again.
 fn run_through(storage: &FaultStorage, steps: &[Step]) -> History {
     let mut opened = World::open(storage, &small_options(), History::default());
