@@ -189,12 +189,12 @@ impl CallerPump {
                     }
                 }
                 delivery = line.inbox.next() => {
-                    let mut next = Some(delivery);
-                    for _ in 0..BATCH {
-                        match next {
-                            Some(Some(Ok(delivery))) => self.delivered(delivery, line, true),
-                            Some(_) if !line.is_up() => return broke("the connection broke"),
-                            Some(_) => {
+                    let (mut next, mut count) = (Some(delivery), 0);
+                    while let Some(delivery) = next {
+                        match delivery {
+                            Some(Ok(delivery)) => self.delivered(delivery, line, true),
+                            _ if !line.is_up() => return broke("the connection broke"),
+                            _ => {
                                 // The server cancelled the consumer: somebody deleted the inbox.
                                 self.ledger.inbox_lost(&mut self.events);
                                 if let Err(error) = line.replace_inbox(&self.inbox).await {
@@ -202,9 +202,10 @@ impl CallerPump {
                                 }
                                 break;
                             }
-                            None => break,
                         }
-                        next = line.inbox.next().now_or_never();
+                        count += 1;
+                        // Whatever is taken out of the stream is dealt with.
+                        next = if count < BATCH { line.inbox.next().now_or_never() } else { None };
                     }
                 }
                 delivery = line.direct.next() => match delivery {

@@ -223,13 +223,14 @@ impl WorkerPump {
                     }
                 }
                 Some(handed) = line.handed.next() => {
-                    let mut next = Some(handed);
-                    for _ in 0..BATCH {
-                        let Some(handed) = next else { break };
+                    let (mut next, mut count) = (Some(handed), 0);
+                    while let Some(handed) = next {
                         if let Err(reason) = self.handed(handed, line, settlings).await {
                             return Parting::Broke(reason);
                         }
-                        next = line.handed.next().now_or_never().flatten();
+                        count += 1;
+                        // Whatever is taken out of the stream is dealt with.
+                        next = if count < BATCH { line.handed.next().now_or_never().flatten() } else { None };
                     }
                 }
                 delivery = line.control.next() => match delivery {
