@@ -1,9 +1,13 @@
 //! The calls a caller waits for: a slab indexed by tag. The upper half of a tag is the entry's generation, so that a
 //! late event for a call that nobody waits for any more finds nothing.
+//!
+//! One call can have several handles: attached to again, or submitted again under one key or id. A broker tells its outcome
+//! under the newest tag, so that such handles are found by the call.
 
 use crate::call_error::Ending;
 use crate::session::Acceptance;
 use antiphon_protocol::{CallId, Tag};
+use std::collections::HashMap;
 use std::task::Waker;
 use tokio::time::Instant;
 
@@ -12,6 +16,8 @@ use tokio::time::Instant;
 pub(crate) struct Pending {
     entries: Vec<Entry>,
     vacant: Vec<u32>,
+    /// The handles of calls that may have several.
+    handles: HashMap<CallId, Vec<Tag>>,
 }
 
 struct Entry {
@@ -73,7 +79,51 @@ impl Pending {
         let call = entry.call.take()?;
         entry.generation = generation.checked_add(1).unwrap_or(1);
         self.vacant.push(index);
+        self.forget_handle(call.id, tag);
         Some(call)
+    }
+
+    /// There may be, or come, other handles of this call.
+    pub(crate) fn share(&mut self, tag: Tag) {
+        let Some(id) = self.find(tag).map(|call| call.id) else { return };
+        let handles = self.handles.entry(id).or_default();
+        if !handles.contains(&tag) {
+            handles.push(tag);
+        }
+    }
+
+    /// This is a handle of a call that was made without expecting others: all there are, are found by looking.
+    pub(crate) fn share_with_all(&mut self, tag: Tag) {
+        let Some(id) = self.find(tag).map(|call| call.id) else { return };
+        let is_it = |entry: &Entry| entry.call.as_ref().is_some_and(|call| call.id == id);
+        let all = (0..).zip(&self.entries).filter(|(_, entry)| is_it(entry));
+        let all: Vec<Tag> = all.map(|(index, entry)| self::tag(index, entry.generation)).collect();
+        self.handles.insert(id, all);
+    }
+
+    /// This handle turned out to be of another call, which others may be of, too.
+    pub(crate) fn rename(&mut self, tag: Tag, id: CallId) {
+        let Some(call) = self.find(tag) else { return };
+        let before = std::mem::replace(&mut call.id, id);
+        self.forget_handle(before, tag);
+        self.share(tag);
+    }
+
+    /// All handles of a call that has ended, besides the one it was told under.
+    pub(crate) fn others(&mut self, id: CallId, told: Tag) -> Vec<Tag> {
+        let handles = if self.handles.is_empty() { None } else { self.handles.remove(&id) };
+        handles.into_iter().flatten().filter(|tag| *tag != told).collect()
+    }
+
+    fn forget_handle(&mut self, id: CallId, tag: Tag) {
+        if !self.handles.is_empty()
+            && let Some(handles) = self.handles.get_mut(&id)
+        {
+            handles.retain(|other| *other != tag);
+            if handles.is_empty() {
+                self.handles.remove(&id);
+            }
+        }
     }
 
     /// All calls that have not ended.
@@ -114,6 +164,25 @@ mod tests {
         assert_ne!(first, second);
         assert!(pending.find(first).is_none() && pending.remove(first).is_none());
         assert!(pending.find(second).is_some());
+    }
+
+    #[test]
+    fn handles_of_one_call_are_found_until_they_are_gone() {
+        let mut pending = Pending::default();
+        let id = CallId::from_bytes([7; 16]);
+        let (first, second, third) = (pending.insert(call()), pending.insert(call()), pending.insert(call()));
+        pending.share_with_all(second);
+        assert!(pending.remove(third).is_some());
+        assert_eq!(pending.others(id, second), [first]);
+        assert!(pending.others(id, second).is_empty(), "they are told once");
+        let other = CallId::from_bytes([8; 16]);
+        pending.share(first);
+        pending.rename(second, other);
+        pending.rename(first, other);
+        assert_eq!((pending.others(id, 0), pending.others(other, first)), (Vec::new(), vec![second]));
+        pending.share(first);
+        assert!(pending.remove(first).is_some() && pending.remove(second).is_some());
+        assert!(pending.handles.is_empty());
     }
 
     #[test]

@@ -221,6 +221,9 @@ impl Session {
             }
         };
         let tag = state.pending.insert(pending);
+        if outgoing.id.is_some() || outgoing.keys.as_ref().is_some_and(|keys| keys.idempotency.is_some()) {
+            state.pending.share(tag);
+        }
         let mut call = Call::new(id, outgoing.route, payload);
         call.deadline_ms = outgoing.deadline_ms;
         call.start = outgoing.start;
@@ -377,6 +380,7 @@ impl Session {
             pending.ending = Some(Ending::Unknown(CallFailure::new(id, failure)));
         }
         let tag = state.pending.insert(pending);
+        state.pending.share_with_all(tag);
         if matches!(state.link, Link::Closed) {
             self.open(&mut state);
         }

@@ -49,6 +49,9 @@ impl Session {
     fn take_one(self: &Arc<Self>, state: &mut State, event: Event, after: &mut After) {
         match event {
             Event::Accepted { tag, id, duplicate, wait_ms } => {
+                if duplicate {
+                    state.pending.rename(tag, id);
+                }
                 if let Some(call) = state.pending.find(tag) {
                     call.id = id;
                     let expected_wait = wait_ms.map(Duration::from_millis);
@@ -121,9 +124,16 @@ impl State {
                 call.accepted.get_or_insert(Acceptance::of(call.id));
                 after.wakers.extend(call.waker.take());
             }
-        } else if self.pending.find(tag).is_some() {
+            return;
+        }
+        let others = self.pending.others(settled.id, tag);
+        let told = self.pending.find(tag).is_some();
+        for other in &others {
+            self.end(*other, Ending::Settled(settled.clone()), after);
+        }
+        if told {
             self.end(tag, Ending::Settled(settled), after);
-        } else {
+        } else if others.is_empty() {
             // Nobody waits for it any more: the broker need not keep it.
             self.acknowledgements.owe(&settled);
             after.acknowledge = true;

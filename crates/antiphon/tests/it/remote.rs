@@ -59,6 +59,34 @@ async fn a_durable_call_outlives_the_broker_and_a_volatile_one_is_in_doubt() {
     server.stop().unwrap();
 }
 
+#[tokio::test]
+async fn every_handle_of_a_call_hears_its_outcome() {
+    let place = tempfile::tempdir().unwrap();
+    let (server, remote) = serve(None, &place.path().join("socket"));
+    for url in [remote.as_str(), "memory:"] {
+        let antiphon = Antiphon::connect(url).await.unwrap();
+        let call = |key: &str| antiphon.call_raw("a.echo", Payload::json("7")).idempotency_key(key).submit();
+        let (first, again, plain) = tokio::join!(call("one"), call("one"), call("two"));
+        let (first, again, plain) = (first.unwrap(), again.unwrap(), plain.unwrap());
+        assert_eq!(first.id(), again.id());
+        let attached = [antiphon.attach_raw(first.id()), antiphon.attach_raw(plain.id())];
+        let unkeyed = antiphon.call_raw("a.echo", Payload::json("8")).submit().await.unwrap();
+        // One that is let go takes nothing away from the others.
+        drop(antiphon.attach_raw(unkeyed.id()));
+        let last = antiphon.attach_raw(unkeyed.id());
+        let worker = echo(&antiphon).await;
+        let [of_first, of_plain] = attached;
+        let all = async { tokio::join!(first, again, of_first, plain, of_plain, unkeyed, last) };
+        let all = tokio::time::timeout(Duration::from_secs(20), all).await.expect("every handle hears");
+        for outcome in [all.0, all.1, all.2, all.3, all.4, all.5, all.6] {
+            assert!(["7", "8"].contains(&std::str::from_utf8(&outcome.unwrap().bytes).unwrap()));
+        }
+        worker.stop().await.unwrap();
+        antiphon.close().await;
+    }
+    server.stop().unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_runs_while_the_broker_restarts_settles_its_call() {
     let place = tempfile::tempdir().unwrap();
