@@ -2,6 +2,7 @@
 //! as it takes.
 
 use crate::address::Address;
+use crate::batch::{BATCH, Batch};
 use crate::caller_line::{CallerLine, DIRECT};
 use crate::clock::{random, wall_ms};
 use crate::control::{Claim, Told, WORKERS};
@@ -32,8 +33,6 @@ const FULL_RETRY_MS: u32 = 1_000;
 const DECLARATIONS_MAX: u8 = 5;
 /// How long a caller that is closed waits for confirmations.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// How many asked things, answers and deliveries are taken before the sink is told.
-const BATCH: usize = 256;
 
 type Publishing = FuturesUnordered<Pin<Box<dyn Future<Output = (CallId, Published)> + Send>>>;
 
@@ -189,7 +188,7 @@ impl CallerPump {
                     }
                 }
                 delivery = line.inbox.next() => {
-                    let (mut next, mut count) = (Some(delivery), 0);
+                    let (mut next, mut taken) = (Some(delivery), Batch::begun());
                     while let Some(delivery) = next {
                         match delivery {
                             Some(Ok(delivery)) => self.delivered(delivery, line, true),
@@ -203,9 +202,7 @@ impl CallerPump {
                                 break;
                             }
                         }
-                        count += 1;
-                        // Whatever is taken out of the stream is dealt with.
-                        next = if count < BATCH { line.inbox.next().now_or_never() } else { None };
+                        next = taken.next(&mut line.inbox);
                     }
                 }
                 delivery = line.direct.next() => match delivery {

@@ -2,6 +2,7 @@
 
 mod acks;
 mod address;
+mod batch;
 mod caller_line;
 mod caller_pump;
 mod clock;

@@ -1,6 +1,7 @@
 //! What moves leases and reports between the seam and the server, on one tokio task, over as many connections as it takes.
 
 use crate::address::Address;
+use crate::batch::{BATCH, Batch};
 use crate::clock::{random, random_id_bytes, wall_ms};
 use crate::control::Told;
 use crate::delay::step_ms;
@@ -23,8 +24,6 @@ use tokio::sync::{mpsc, watch};
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How many settled calls are remembered: should the server not hear that they are, they are not run a second time.
 const REMEMBERED: usize = 1 << 14;
-/// How many deliveries and reports are taken before the sink is told.
-const BATCH: usize = 256;
 
 /// What is needed to answer a delivery.
 #[derive(Clone, Debug)]
@@ -223,14 +222,12 @@ impl WorkerPump {
                     }
                 }
                 Some(handed) = line.handed.next() => {
-                    let (mut next, mut count) = (Some(handed), 0);
+                    let (mut next, mut taken) = (Some(handed), Batch::begun());
                     while let Some(handed) = next {
                         if let Err(reason) = self.handed(handed, line, settlings).await {
                             return Parting::Broke(reason);
                         }
-                        count += 1;
-                        // Whatever is taken out of the stream is dealt with.
-                        next = if count < BATCH { line.handed.next().now_or_never().flatten() } else { None };
+                        next = taken.next(&mut line.handed).flatten();
                     }
                 }
                 delivery = line.control.next() => match delivery {
