@@ -128,7 +128,58 @@ struct ToldFailure {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    details: Option<serde_json::Value>,
+    details: Option<ToldDetails>,
+}
+
+/// Details of a failure in a list: of any shape, or bytes of which nobody knows the shape.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum ToldDetails {
+    Shaped(serde_json::Value),
+    Raw(RawBytes),
+}
+
+struct RawBytes(Vec<u8>);
+
+impl Serialize for RawBytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+
+        impl serde::de::Visitor<'_> for Bytes {
+            type Value = RawBytes;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<RawBytes, E> {
+                Ok(RawBytes(bytes.to_vec()))
+            }
+        }
+
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+impl From<ToldDetails> for Payload {
+    fn from(told: ToldDetails) -> Self {
+        match told {
+            ToldDetails::Shaped(value) => Self::json(value.to_string()),
+            ToldDetails::Raw(RawBytes(bytes)) => Self::raw(bytes),
+        }
+    }
+}
+
+impl From<&Payload> for ToldDetails {
+    fn from(details: &Payload) -> Self {
+        crate::encoding::decode(details).map_or_else(|_| Self::Raw(RawBytes(details.bytes.to_vec())), Self::Shaped)
+    }
 }
 
 const fn none<V>() -> Option<V> {
@@ -144,7 +195,7 @@ impl From<ToldFailure> for Failure {
         let mut failure = Self::new(told.code, told.message);
         failure.may_have_run = told.may_have_run;
         failure.retry_after_ms = told.retry_after_ms;
-        failure.details = told.details.map(|details| Payload::json(details.to_string()));
+        failure.details = told.details.map(Payload::from);
         failure
     }
 }
@@ -156,7 +207,7 @@ impl From<&Failure> for ToldFailure {
             message: failure.message.clone(),
             may_have_run: failure.may_have_run,
             retry_after_ms: failure.retry_after_ms,
-            details: failure.details.as_ref().and_then(|details| crate::encoding::decode(details).ok()),
+            details: failure.details.as_ref().map(ToldDetails::from),
         }
     }
 }

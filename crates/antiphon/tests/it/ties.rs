@@ -1,6 +1,6 @@
 //! Callbacks, chains, groups and map-reduce through the typed client.
 
-use antiphon::{Antiphon, CallError, CallOutcome, CallbackOn, Code, Failure, State};
+use antiphon::{Antiphon, CallError, CallOutcome, CallbackOn, Code, Failure, Payload, RawProcedureOptions, State};
 use antiphon_embedded::DriverOptions;
 use antiphon_server::{Address, Server, ServerOptions};
 use std::collections::HashSet;
@@ -107,6 +107,22 @@ async fn a_chain_is_carried_out_by_the_broker() {
     let broken = math.half(7).then(MathClient::SQUARE).submit().await.unwrap();
     let error = broken.followed_by(&MathClient::SQUARE).await.unwrap_err();
     assert!(matches!(&error, CallError::Settled(failure) if failure.code == Code::OutOfRange), "{error:?}");
+}
+
+#[tokio::test]
+async fn details_that_are_raw_bytes_leave_the_list_of_a_group_readable() {
+    let (antiphon, _worker, _recorded) = served("memory:").await;
+    let details = Payload::raw(vec![0xFF, 0, 7]);
+    let failure = Failure::new(Code::DataLoss, "spoilt").details(details.clone());
+    let spoil = move |_, _| std::future::ready(Err(failure.clone()));
+    let options = RawProcedureOptions::default();
+    let _spoiler = antiphon.worker().procedure("math.spoil", options, spoil).start().await.unwrap();
+    let group = antiphon.group::<u64, Failure>().all().open().await.unwrap();
+    drop(group.submit(MathClient::new(&antiphon).square(3)).await.unwrap());
+    drop(group.submit(antiphon.call(antiphon::Procedure::new("math.spoil"), 1_u64)).await.unwrap());
+    let Err(CallError::Failed(failed)) = group.seal().await else { panic!() };
+    assert_eq!(failed.children[0].value(), Some(&9));
+    assert_eq!(failed.children[1].failure().and_then(|failure| failure.details.clone()), Some(details));
 }
 
 #[tokio::test]
