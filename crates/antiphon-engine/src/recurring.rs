@@ -212,14 +212,15 @@ impl Engine {
     fn drop_schedule(&mut self, id: CallId, effects: &mut impl Effects) {
         let Some(kept) = self.schedules.all.get(&id) else { return };
         let (handle, route, cold) = (kept.handle, kept.route, kept.cold);
+        if cold {
+            // First, so that no crash leaves the record below without it: that one may be recycled before the cold log.
+            effects.entomb(id);
+        }
         if self.limits.durable {
             effects.record(&Record::Forgotten { id }, Body::None, Role::Delta(handle), Urgency::Now);
         }
         self.schedules.remove(id);
         self.routes.let_go(route);
-        if cold {
-            effects.entomb(id);
-        }
         effects.release(handle);
     }
 

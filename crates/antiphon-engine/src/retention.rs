@@ -156,9 +156,7 @@ impl Engine {
         if let Some((key, _)) = key {
             self.keyed.remove(procedure, &key, index);
         }
-        if self.calls.get(index).has(COLD) && !planted!("no word left of forgotten calls") {
-            effects.entomb(id);
-        }
+        self.leave_word(index, effects);
         if !self.is_private(index) {
             self.forgotten.insert(id);
         }
@@ -184,6 +182,20 @@ impl Engine {
             self.hold_event(index, -1);
         }
         self.calls.remove(index);
+    }
+
+    /// Leaves word of a call that is being forgotten where older records of it may stand longer than those of now.
+    fn leave_word(&mut self, index: u32, effects: &mut impl Effects) {
+        let call = self.calls.get_mut(index);
+        if !call.has(COLD) {
+            return;
+        }
+        // Once: a purge leaves it before its own record.
+        call.set(COLD, false);
+        let id = call.id;
+        if !planted!("no word left of forgotten calls") {
+            effects.entomb(id);
+        }
     }
 
     /// Forgets what is too old.
@@ -250,6 +262,9 @@ impl Engine {
         if self.is_held(index) {
             return false;
         }
+        // Before the purge itself: a crash that cut it off behind that would leave nothing that covers the records of the
+        // cold log once the record of the purge is recycled, and the call would be back.
+        self.leave_word(index, effects);
         let call = self.calls.get(index);
         if call.has(DURABLE) && !planted!("purge not recorded") {
             let handle = call.handle;

@@ -1,7 +1,7 @@
 //! How long settled calls are known.
 
 use crate::script::{World, id_of};
-use antiphon_engine::Limits;
+use antiphon_engine::{Kind, Limits};
 use antiphon_protocol::{Knowledge, State};
 
 fn state(world: &World, name: &str) -> Option<State> {
@@ -32,6 +32,33 @@ fn a_dead_letter_outlives_other_outcomes_and_can_be_revived_or_purged() {
     assert_eq!(state(&world, "a"), None);
     world.restart();
     assert_eq!(state(&world, "a"), None, "a purge is not undone by a restart");
+}
+
+#[test]
+fn a_purge_that_a_crash_cuts_off_anywhere_is_whole_or_not_there() {
+    let mut world = World::new(Limits::new(true));
+    world.run("caller c\nworker w\nsubmit a detached");
+    // Its submission and its lease stand in the cold log from now on, what follows in the young one.
+    world.sweep();
+    world.run("bury a");
+    let before = world.records();
+    assert!(world.engine.purge(id_of("a"), &mut world.scribe));
+    let crashes = before + 1..=world.records();
+    assert!(crashes.clone().count() > 1, "it is more than one record");
+    for records in crashes {
+        let mut crashed = world.after_crash(records);
+        if state(&crashed, "a").is_some() {
+            assert_eq!(state(&crashed, "a"), Some(State::Dead));
+            continue;
+        }
+        crashed.scribe.recycle(id_of("a"), &[Kind::Settled, Kind::Forgotten]);
+        crashed.restart();
+        assert_eq!(
+            state(&crashed, "a"),
+            None,
+            "a dead letter that was purged goes on, cut off behind {records} records"
+        );
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Takes down what the engine records, keeps and says.
 
-use antiphon_engine::{Body, Effect, Effects, Ending, Gate, Handle, Record, Role, Told, Urgency};
+use antiphon_engine::{Body, Effect, Effects, Ending, Gate, Handle, Kind, Record, Role, Told, Urgency};
 use antiphon_protocol::{CallId, CallbackOn};
 use std::collections::BTreeMap;
 
@@ -59,6 +59,12 @@ impl Scribe {
         self.released.retain(|handle| !kept.contains(handle));
     }
 
+    /// The young log was recycled, with all records of these kinds that are of this one.
+    pub fn recycle(&mut self, id: CallId, kinds: &[Kind]) {
+        let gone = |kept: &Kept| kept.key == id.to_bytes() && kinds.iter().any(|kind| kept.kind == *kind as u8);
+        self.records.retain(|kept| !gone(kept));
+    }
+
     /// Every record of this call is gone.
     pub fn forget(&mut self, id: CallId) {
         self.records.retain(|kept| kept.key != id.to_bytes());
@@ -114,7 +120,14 @@ impl Effects for Scribe {
         self.gathered.push(text);
     }
 
-    fn entomb(&mut self, _: CallId) {}
+    fn entomb(&mut self, id: CallId) {
+        self.handles += 1;
+        let record = Record::Entombed { id, until: self.handles };
+        let mut head = Vec::new();
+        record.encode(&mut head);
+        let (kind, key) = (record.kind() as u8, record.key());
+        self.records.push(Kept { kind, key, head, handle: Handle(self.handles) });
+    }
 
     fn emit(&mut self, gate: Gate, effect: Effect) {
         self.effects.push((gate, effect));
