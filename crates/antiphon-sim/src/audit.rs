@@ -27,6 +27,8 @@ struct Fact {
     tokens: BTreeMap<u64, u16>,
     outcome: Option<Vec<u8>>,
     at_most_once: bool,
+    /// How many attempts its settlement counts.
+    started: u16,
     suspect: bool,
     /// Whether it is a group that was not sealed: it may expire while the broker starts.
     unsealed: bool,
@@ -100,7 +102,7 @@ impl Audit {
             }
             Record::Leased { id, lease, incarnation, worker, attempt, .. } => {
                 let lease = LeaseFact { token: lease.token, incarnation, worker, attempt };
-                self.leased(id, lease);
+                self.leased(id, lease, entry.is_cold());
             }
             Record::Returned { id, progress, .. } => {
                 let Some(fact) = self.facts.get_mut(&id) else { return };
@@ -134,11 +136,16 @@ impl Audit {
         }
     }
 
-    fn leased(&mut self, id: CallId, lease: LeaseFact) {
+    /// `copied`: it stands in the cold log, where only compaction writes.
+    fn leased(&mut self, id: CallId, lease: LeaseFact, copied: bool) {
         let Some(fact) = self.facts.get_mut(&id) else { return };
         if fact.state.is_some_and(State::is_settled) {
-            // A copy of a call whose attempt has not stopped brings its lease along.
-            if fact.tokens.get(&lease.token) != Some(&lease.attempt) && !fact.tokens.is_empty() {
+            // A copy of a call whose attempt has not stopped brings its lease along. What was first said of that lease may
+            // be recycled, while the cold log still has older ones: then it is the last one that was counted.
+            let newest = fact.tokens.keys().next_back().copied().unwrap_or(0);
+            let again = fact.tokens.get(&lease.token) == Some(&lease.attempt);
+            let last = copied && lease.attempt == fact.started && lease.token > newest;
+            if !again && !last && !fact.tokens.is_empty() {
                 self.wrong.push(format!("call {id} was leased after it had settled"));
             }
             fact.tokens.insert(lease.token, lease.attempt);
@@ -180,6 +187,7 @@ impl Audit {
             fact.ran = fact.lease.take();
         }
         (fact.state, fact.lease, fact.outcome) = (Some(record.state), None, Some(entry.body.clone()));
+        fact.started = record.progress.started;
     }
 
     /// Who holds the lease of a call.
@@ -243,4 +251,33 @@ fn called_back<'a>(
 ) -> impl Iterator<Item = CallId> {
     let follow = callbacks.into_iter().filter(move |callback| callback.on.follows(succeeded));
     follow.map(move |callback| Callback::id(callback.on, &callback.route.procedure, id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_copy_of_the_last_lease_follows_a_settlement() {
+        let id = CallId::new(1, [1; 10]);
+        let lease = |token, attempt| LeaseFact {
+            token,
+            incarnation: IncarnationId([1; 16]),
+            worker: Name::from_static("w"),
+            attempt,
+        };
+        // Three attempts were counted; of the first the cold log still says something, the young one of none any more.
+        let judged = |token, attempt, copied| {
+            let tokens = BTreeMap::from([(7, 1)]);
+            let fact = Fact { state: Some(State::Expired), tokens, started: 3, ..Fact::default() };
+            let mut audit = Audit { facts: BTreeMap::from([(id, fact)]), ..Audit::default() };
+            audit.leased(id, lease(token, attempt), copied);
+            audit.wrong.is_empty()
+        };
+        assert!(judged(9, 3, true), "its last lease, copied");
+        assert!(judged(7, 1, true), "one that is known");
+        assert!(!judged(9, 3, false), "a new lease in the young log");
+        assert!(!judged(9, 4, true), "an attempt that its settlement does not count");
+        assert!(!judged(6, 3, true), "a token that is older than one of before");
+    }
 }

@@ -17,6 +17,13 @@ pub(crate) struct Entry {
     lost: bool,
 }
 
+impl Entry {
+    /// Whether it stands in the log that compaction writes.
+    pub fn is_cold(&self) -> bool {
+        self.generation != 0
+    }
+}
+
 /// What a byte of a durable part of the journal belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Region {
