@@ -32,6 +32,8 @@ const ACCEPTS_MAX: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often an inline commit may lead to the next before connections are looked at again.
 const COMMITS_MAX: usize = 8;
+/// What is due this soon must not wait for the disk, which may stall: then another thread does.
+const HELD_UP_MAX: Duration = Duration::from_millis(10);
 /// The step of a tokio runtime's timers.
 const TIMER_STEP: Duration = Duration::from_millis(1);
 /// How long what nobody waits for may wait for company: a worker that drains waits for it, and nobody else.
@@ -395,7 +397,8 @@ impl Turn {
         }
     }
 
-    /// Commits what somebody waits for: here when nothing else is to be read, or else behind this thread's back.
+    /// Commits what somebody waits for: here when nothing else is to be read and nothing is due soon, or else behind this
+    /// thread's back.
     fn commit(&mut self) -> Result<(), ServeError> {
         // A commit on the writer thread shows its failure when it is pumped.
         if let Some(failure) = self.driver.poisoned() {
@@ -426,7 +429,8 @@ impl Turn {
             if self.ready.is_empty() {
                 self.poll(Some(Duration::ZERO))?;
             }
-            if !self.ready.is_empty() {
+            let is_due = self.pump_at.is_some_and(|at| at < self.now + HELD_UP_MAX);
+            if !self.ready.is_empty() || is_due {
                 return self.driver.commit_behind().map_err(ServeError::Journal);
             }
             self.commit_now()?;

@@ -5,4 +5,5 @@ mod calls;
 mod conformance;
 mod hostile;
 mod limits;
+mod stalled;
 mod world;
