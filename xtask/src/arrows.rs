@@ -38,7 +38,8 @@ const ROWS: &[Row] = &[
     row(
         "antiphon-server",
         &["antiphon-protocol", "antiphon-broker", "antiphon-embedded", "antiphon-wire"],
-        &["antiphon-conformance"],
+        // The journal's storage, for disks that stall.
+        &["antiphon-conformance", "antiphon-journal"],
     ),
     row("antiphon-gateway", &["antiphon-protocol", "antiphon-server"], &["antiphon-wire", "antiphon-embedded"]),
     row(
